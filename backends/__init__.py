@@ -1,0 +1,1 @@
+"""Targets: each turns a program of loops into code that the runtime can call."""

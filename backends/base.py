@@ -1,0 +1,35 @@
+"""What a backend must provide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from nnc.ir import loops
+
+# Layout of the call record, an array of 64-bit words. Words from HEADER on are the addresses of
+# the program's buffers in order, then the values of its dims in order.
+VERSION, TEAM, FAULT_COUNT, FAULT_SITE, FAULT_VALUE = range(5)
+HEADER = 8
+
+
+class Code(Protocol):
+    """Loaded code of one program."""
+
+    def entry(self, name: str) -> int:
+        """Return the address of ``int32 entry(int64 *record)``; 0 is success."""
+        ...
+
+
+class Backend(Protocol):
+    """Turns loops into code: bytes that can be kept in a file, and back."""
+
+    name: str
+
+    def compile(self, program: loops.Program, options: Mapping[str, str]) -> bytes:
+        """Compile to object bytes; ``options`` may hold ``cpu`` and ``features``."""
+        ...
+
+    def load(self, code: bytes, program_name: str) -> Code:
+        """Make compiled code callable in this process."""
+        ...

@@ -1,0 +1,1 @@
+"""The two intermediate representations: graphs of index forms, and loops."""

@@ -1,0 +1,1 @@
+"""A small language for neural networks, and its compiler."""

@@ -1,0 +1,1 @@
+"""Rewrites of graph IR, and the way from graphs to loops."""

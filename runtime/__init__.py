@@ -1,0 +1,1 @@
+"""Running compiled programs: training, data, files, the command."""
