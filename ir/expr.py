@@ -16,12 +16,27 @@ from nnc.ir.types import DType
 Number: TypeAlias = Union[int, float, bool]  # noqa: UP007 - evaluated at run time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Const:
-    """A literal of type ``dtype``."""
+    """A literal of type ``dtype``, kept as a Python number of its kind (float, int or bool).
+
+    Literals are equal when their bits are: -0.0 differs from 0.0, and NaN equals itself.
+    """
 
     value: Number
     dtype: DType
+
+    def __post_init__(self) -> None:
+        kind = float if self.dtype.is_float else int if self.dtype.is_int else bool
+        object.__setattr__(self, "value", kind(self.value))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Const) or self.dtype is not other.dtype:
+            return False
+        return repr(self.value) == repr(other.value)
+
+    def __hash__(self) -> int:
+        return hash((repr(self.value), self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
