@@ -1,0 +1,49 @@
+"""How the elaborator gives up on a statement: a diagnostic, thrown to whoever can carry on.
+
+Each statement catches faults, records them, and binds its names to ``Poison``; so every statement
+of a file is looked at, and one mistake is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nnc.frontend.diagnostics import Diagnostic, Fix, nearest
+from nnc.ir.span import Span
+
+
+class Fault(Exception):
+    """Something is wrong with the program; ``diagnostic`` says what."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        self.diagnostic = diagnostic
+        super().__init__(diagnostic.message)
+
+
+def fault(
+    code: str,
+    message: str,
+    span: Span | None,
+    label: str = "",
+    *,
+    related: Iterable[tuple[Span | None, str]] = (),
+    notes: Iterable[str] = (),
+    hint: str | None = None,
+    fix: Fix | None = None,
+) -> Fault:
+    """Return the fault to raise; related places that have no span become notes."""
+    places = [(s, t) for s, t in related if s is not None]
+    extra = [t for s, t in related if s is None]
+    return Fault(
+        Diagnostic(code, message, span, label, tuple(places), (*notes, *extra), hint=hint, fix=fix)
+    )
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], span: Span | None
+) -> tuple[str | None, Fix | None]:
+    """Return the hint and the edit for a word that is a slip for one of ``known``, if it is."""
+    close = nearest(word, known)
+    if close is None:
+        return None, None
+    return f"did you mean {close}?", Fix(span, close) if span is not None else None
