@@ -12,7 +12,7 @@ a fixed tree (halves: lane i with lane i + n/2), so its bits depend on nothing b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, Union
 
 from nnc.ir.expr import Const, Position
@@ -44,13 +44,20 @@ class Load:
     other: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Op:
     """A scalar operation (``ir.scalar``) on ``args``. Casts are the op ``cast``."""
 
     name: str
     args: tuple[Expr, ...]
     dtype: DType
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.name, self.args, self.dtype)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
