@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -87,12 +87,14 @@ class Body:
     races: bool
     fused: bool
     epoch: int = 0
+    memo: dict[loops.Op, Value] = field(default_factory=dict)
 
     # -------------------------------------------------------------------------- statements
 
     def block(self, body: Sequence[loops.Stmt], scope: Scope) -> None:
         """Execute ``body`` in ``scope``, which it may add to; raises LoopError."""
         for stmt in body:
+            self.memo.clear()  # what a statement repeats is computed once
             match stmt:
                 case loops.For(kind="vector"):
                     self._vector(stmt, scope)
@@ -257,7 +259,9 @@ class Body:
             case loops.Load():
                 return self._load(expr, scope)
             case loops.Op():
-                return self._apply(expr, scope)
+                if expr not in self.memo:
+                    self.memo[expr] = self._apply(expr, scope)
+                return self.memo[expr]
             case loops.Fold(op, operand, dtype):
                 return self._fold(op, self.value(operand, scope), dtype, scope)
 
