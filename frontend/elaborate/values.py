@@ -18,9 +18,8 @@ from nnc.ir.span import Span
 from nnc.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
-    from nnc.frontend.elaborate.scope import Scope
-
     from nnc.frontend import ast
+    from nnc.frontend.elaborate.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,12 @@ class Element:
     """A scalar that is computed when the program runs, not (yet) a tensor of its own.
 
     Inside index notation its reads are numbered by the box it was made in. Outside, it holds only
-    numbers and symbolic dims (``batch * 0.5``, ``rows % 2 == 0``); it then has no reads.
+    numbers and symbolic dims (``batch * 0.5``, ``rows % 2 == 0``); it then has no reads. One that
+    is ``weak`` is made of untyped numbers (``if c then 1 else 0``) and takes the type it meets.
     """
 
     expr: Expr
+    weak: bool = False
 
     @property
     def dtype(self) -> DType:
