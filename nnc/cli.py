@@ -1,0 +1,199 @@
+"""The ``nnc`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_FAULT = 1
+"""Exit code where what the user gave is at fault; usage errors are click's 2."""
+
+
+class Setting(click.ParamType):
+    """``name=value`` with a number, a truth value, or else text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        """Return (name, value). Fails (usage) without a name."""
+        if isinstance(value, tuple):
+            return cast("tuple[str, Any]", value)
+        key, found, text = str(value).partition("=")
+        if not found or not key:
+            self.fail(f"'{value}' is not of the form name=value", param, ctx)
+        return key, _value(text)
+
+
+def _value(text: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+def reported(function: Command) -> Command:
+    """Report faults of the user's input as messages, with exit code 1."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from nnc.frontend.diagnostics import SourceError
+        from nnc.runtime.errors import UserError
+        from nnc.runtime.report import print_source_error, print_user_error
+
+        try:
+            return function(*args, **kwargs)
+        except SourceError as fault:
+            print_source_error(fault, as_json=bool(kwargs.get("as_json")))
+        except UserError as fault:
+            print_user_error(fault, as_json=bool(kwargs.get("as_json")))
+        sys.exit(EXIT_FAULT)
+
+    return cast("Command", run)
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+SET = click.option("--set", "config", type=Setting(), multiple=True, help="Set config, name=value.")
+MODEL = click.option("--model", default=None, help="Which model, where the file has several.")
+RECIPE = click.option("--recipe", default=None, help="Which train block, where there are several.")
+TARGET = click.option("--target", default="cpu", show_default=True, help="What to compile for.")
+THREADS = click.option("--threads", type=click.IntRange(1), help="Default: all usable processors.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+DATA = click.option(
+    "--data", "folders", multiple=True, type=click.Path(path_type=Path, file_okay=False),
+    help="A further folder that data paths may name files in.",
+)  # fmt: skip
+WEIGHTS = click.option(
+    "--weights", type=click.Path(path_type=Path),
+    help="A safetensors file, or the folder of a run.",
+)  # fmt: skip
+
+SOURCE = _options(FILE, SET, MODEL, RECIPE, DATA)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nnc")
+def main() -> None:
+    """Check, train, evaluate, run and build neural networks written in the nnc language."""
+
+
+@main.command()
+@SOURCE
+@JSON
+@reported
+def check(file: Path, as_json: bool, **source: Any) -> None:
+    """Prove every shape; print parameters, multiply-adds and exact memory."""
+    from nnc.runtime.commands import check as run
+
+    run(file, as_json=as_json, **_named(source))
+
+
+@main.command()
+@SOURCE
+@TARGET
+@THREADS
+@WEIGHTS
+@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the file's own count.")
+@click.option("--steps", type=click.IntRange(1), help="Instead of the file's own count.")
+@click.option("--seed", type=int, help="Instead of the file's own seed.")
+@JSON
+@reported
+def train(file: Path, as_json: bool, **options: Any) -> None:
+    """Train a model as its train block says; write weights and history."""
+    from nnc.runtime.commands import train as run
+
+    run(file, as_json=as_json, **_named(options))
+
+
+@main.command(name="eval")
+@SOURCE
+@TARGET
+@THREADS
+@WEIGHTS
+@click.option("--split", default=None, help="train, validation or test.")
+@JSON
+@reported
+def evaluate(file: Path, as_json: bool, **options: Any) -> None:
+    """Measure every loss and metric over a split of the data."""
+    from nnc.runtime.commands import evaluate as run
+
+    run(file, as_json=as_json, **_named(options))
+
+
+@main.command()
+@SOURCE
+@TARGET
+@THREADS
+@WEIGHTS
+@click.option(
+    "--input", "inputs", type=Setting(), multiple=True, required=True,
+    help="name=FILE (.npy, .npz or idx): one input.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="An .npz file for the outputs.")
+@JSON
+@reported
+def predict(file: Path, as_json: bool, **options: Any) -> None:
+    """Compute the model's outputs for given inputs. FILE is a model file or a built file."""
+    from nnc.runtime.commands import predict as run
+
+    run(file, as_json=as_json, **_named(options))
+
+
+@main.command()
+@SOURCE
+@TARGET
+@WEIGHTS
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: FILE with .nnx.")
+@JSON
+@reported
+def build(file: Path, as_json: bool, **options: Any) -> None:
+    """Write one file (code, manifest, weights) that runs without compiling."""
+    from nnc.runtime.commands import build as run
+
+    run(file, as_json=as_json, **_named(options))
+
+
+@main.command()
+@SOURCE
+@click.option("--stage", default="graph", show_default=True, help="ast, graph, fused, loops, ...")
+@click.option("--entry", default=None, help="Only this entry: step, infer, ...")
+@click.option("--print-after", default=None, metavar="PASS", help="Print the graph after a pass.")
+@click.option("--time-passes", is_flag=True, help="Print how long each pass took.")
+@reported
+def inspect(file: Path, **options: Any) -> None:
+    """Print a model at one stage of its compilation."""
+    from nnc.runtime.inspect import inspect as run
+
+    run(file, **_named(options))
+
+
+@main.command()
+@click.argument("code")
+@reported
+def explain(code: str) -> None:
+    """Explain an error code, with a wrong and a mended program."""
+    from nnc.runtime.commands import explain as run
+
+    run(code)
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "config": dict(options.get("config", ()))}

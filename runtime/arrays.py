@@ -1,0 +1,161 @@
+"""Arrays at the door: names, types, ranks, sizes and ranges, checked before native code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nnc.ir.index import Dim, Poly, Size, dims_of, evaluate
+from nnc.ir.model import Port
+from nnc.ir.types import DType
+from nnc.runtime.errors import UserError, nearest
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def check_names(given: Iterable[str], ports: Mapping[str, Port], needed: Iterable[str]) -> None:
+    """Raise UserError for a name that no port has, or a needed port without an array."""
+    for name in given:
+        if name not in ports:
+            guess = nearest(name, list(ports))
+            raise UserError(
+                "E0601",
+                f"the model has no input or target called '{name}'",
+                (f"it has: {', '.join(ports)}",),
+                f"did you mean '{guess}'?" if guess else None,
+            )
+    missing = [name for name in needed if name not in set(given)]
+    if missing:
+        raise UserError(
+            "E0602",
+            f"no array was given for {_listed(missing)}",
+            tuple(
+                f"{name}: {ports[name].type}, {ports[name].kind} of the model" for name in missing
+            ),
+        )
+
+
+def admit(port: Port, value: object) -> Array:
+    """Return ``value`` as a contiguous array of the port's element type.
+
+    Floats go to any float type; whole numbers and truth values go wherever each value is kept
+    exactly. Anything else is refused with UserError, and so is a value outside ``in low..high``.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as fault:
+        raise UserError("E0603", f"'{port.name}' is not an array: {fault}") from None
+    want = port.type.dtype
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            "E0603",
+            f"'{port.name}' holds {array.dtype}, which is not a number type",
+            (f"the model declares {port.name}: {port.type}",),
+        )
+    if array.ndim != port.type.rank:
+        raise UserError(
+            "E0604",
+            f"'{port.name}' has {array.ndim} dims where the model declares {port.type.rank}",
+            (f"given: {list(array.shape)}", f"declared: {port.type}"),
+        )
+    return _check_range(port, np.ascontiguousarray(_converted(port, array, want)))
+
+
+def _converted(port: Port, array: Array, want: DType) -> Array:
+    if array.dtype == want.numpy:
+        return array
+    source = array.dtype.kind
+    if want.is_float:
+        if source in "fb" or array.dtype.itemsize <= 2:
+            return array.astype(want.numpy)
+        rounded = array.astype(want.numpy)
+        if np.array_equal(rounded.astype(array.dtype), array):
+            return rounded
+    elif want is DType.BOOL:
+        if source == "b" or np.isin(array, (0, 1)).all():
+            return array.astype(want.numpy)
+    elif source in "biu":
+        info = np.iinfo(want.numpy)
+        if array.size == 0 or (array.min() >= info.min and array.max() <= info.max):
+            return array.astype(want.numpy)
+    raise UserError(
+        "E0605",
+        f"'{port.name}' holds {array.dtype} values that {want} cannot keep",
+        (f"the model declares {port.name}: {port.type}",),
+        f"convert it first, for example {port.name}.astype('{want.numpy}')",
+    )
+
+
+def _check_range(port: Port, array: Array) -> Array:
+    if array.size == 0 or (port.low is None and port.high is None):
+        return array
+    for limit, bad in (
+        (port.low, lambda bound: array < bound),
+        (port.high, lambda bound: array >= bound),
+    ):
+        if not isinstance(limit, int):
+            continue
+        wrong = bad(limit)
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise UserError(
+                "E0606",
+                f"'{port.name}' holds {array[place]} at {list(place)}, outside "
+                f"{port.low}..{port.high}",
+                ("the upper end of a range is not part of it",),
+            )
+    return array
+
+
+def bind(ports: Iterable[Port], arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Return the symbolic dims that the arrays' shapes give.
+
+    Raises UserError where two arrays disagree about a dim or a fixed size is not met.
+    """
+    dims: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    later: list[tuple[Port, int, Size, int]] = []
+    for port in ports:
+        for place, (want, have) in enumerate(
+            zip(port.type.shape, arrays[port.name].shape, strict=True)
+        ):
+            name = _plain(want)
+            if name is None:
+                later.append((port, place, want, have))
+            elif dims.setdefault(name, have) != have:
+                raise UserError(
+                    "E0607",
+                    f"'{name}' is {dims[name]} in '{origin[name]}' and {have} in '{port.name}'",
+                    (f"the model declares {port.name}: {port.type}",),
+                )
+            else:
+                origin.setdefault(name, port.name)
+    for port, place, want, have in later:
+        if dims_of(want) <= dims.keys() and evaluate(want, dims) != have:
+            raise UserError(
+                "E0607",
+                f"'{port.name}' has {have} in place {place} where the model declares {want}",
+                (
+                    f"given: {list(arrays[port.name].shape)}",
+                    f"declared: {port.name}: {port.type}",
+                ),
+            )
+    for name, have in dims.items():
+        if have < 1:
+            raise UserError("E0608", f"'{name}' is 0: there is nothing in '{origin[name]}'")
+    return dims
+
+
+def _plain(size: Size) -> str | None:
+    """Return the name of a size that is just one symbolic dim."""
+    if isinstance(size, Poly) and len(size.terms) == 1:
+        (monomial, c) = size.terms[0]
+        if c == 1 and len(monomial) == 1 and isinstance(monomial[0], Dim):
+            return monomial[0].name
+    return None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,449 @@
+"""From a checked model and recipe to the graphs of a program's entries and its memory layout.
+
+The state block holds the trainable parameters first, in path order, each on a 64-byte boundary;
+gradients and each elementwise optimizer slot are further blocks with the same layout, so that one
+loop can update all parameters that share a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from nnc.passes.split_batch import NotSplittable, split_batch
+
+from nnc.ir import build
+from nnc.ir.expr import Loaded, Position, Read
+from nnc.ir.graph import Form, Graph, Leaf, Node, Output, postorder, with_inputs
+from nnc.ir.index import Size, axis, dim
+from nnc.ir.loops import Buffer
+from nnc.ir.model import Model, Named, Parameter, Recipe, Update
+from nnc.ir.types import DType, TensorType
+from nnc.passes.autodiff import gradients
+from nnc.passes.flatten import flatten
+from nnc.runtime.names import ROWS
+from nnc.runtime.summary import Summary
+
+ALIGN_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A trainable parameter and where it lies in the blocks that share its layout."""
+
+    parameter: Parameter
+    offset: int
+    size: int
+
+
+@dataclass
+class Assembly:
+    """Graphs by entry name, the buffers around them, and how results are summed up."""
+
+    model: Model
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    layout: dict[str, Buffer] = field(default_factory=dict)
+    placed: tuple[Placed, ...] = ()
+    slots: tuple[str, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        space: str,
+        name: str,
+        kind: TensorType,
+        block: str,
+        inside: tuple[str, int] | None = None,
+    ) -> None:
+        """Declare the buffer ``space:name`` once; ``block`` is the loop IR's memory space."""
+        key = f"{space}:{name}"
+        parent, offset = inside if inside is not None else (None, 0)
+        self.layout.setdefault(key, Buffer(key, kind.dtype, kind.shape, block, parent, offset))
+
+
+def place(parameters: Sequence[Parameter]) -> tuple[tuple[Placed, ...], int]:
+    """Lay trainable parameters out in path order, 64-byte aligned; return them and the size."""
+    placed: list[Placed] = []
+    offset = 0
+    for parameter in parameters:
+        size = parameter.type.size
+        assert isinstance(size, int), "parameter sizes are never symbolic"
+        step = ALIGN_BYTES // parameter.type.dtype.bytes
+        placed.append(Placed(parameter, offset, size))
+        offset += -(-size // step) * step
+    return tuple(placed), offset
+
+
+def assemble(model: Model, recipe: Recipe | None) -> Assembly:
+    """Build every entry of a program: infer and evaluate, and with a recipe those of training."""
+    out = Assembly(model)
+    _declare_model(out)
+    facts = tuple(f for r in model.requirements for f in r.facts)
+    out.graphs["init"] = _init(out, recipe)
+    if model.inference.outputs:
+        results = [Output("output", o.name, o.node) for o in model.inference.outputs]
+        for o in model.inference.outputs:
+            out.add("output", o.name, o.node.type, "output")
+        out.graphs["infer"] = Graph("infer", tuple(results), facts)
+    if model.inference.losses or model.inference.metrics:
+        _evaluation(out, facts)
+    if recipe is not None and model.training.losses:
+        _training(out, recipe, facts)
+    return out
+
+
+def _declare_model(out: Assembly) -> None:
+    model = out.model
+    trainable = sorted((p for p in model.parameters if p.trainable), key=lambda p: p.path)
+    out.placed, total = place(trainable)
+    block = TensorType(model.precision, (total,))
+    if out.placed:
+        out.add("state", "*trainable", block, "state")
+        out.add("gradient", "*", block, "state")
+    for item in out.placed:
+        path, kind = item.parameter.path, item.parameter.type
+        out.add("state", path, kind, "state", ("state:*trainable", item.offset))
+        out.add("gradient", path, kind, "state", ("gradient:*", item.offset))
+    for parameter in model.parameters:
+        out.add("state", parameter.path, parameter.type, "state")
+    for port in model.ports:
+        out.add("input", port.name, port.type, "input")
+    out.add("system", "seed", TensorType(DType.U64), "state")
+    out.add("system", "step", TensorType(DType.I64), "state")
+    out.add("system", "row", TensorType(DType.I64), "state")
+
+
+# ------------------------------------------------------------------------------------- init
+
+
+def _init(out: Assembly, recipe: Recipe | None) -> Graph:
+    results = [Output("state", p.path, p.init) for p in out.model.parameters]
+    if recipe is not None:
+        own = (u for u in recipe.updates if not _blockwise(out, u))
+        results += [
+            Output("state", f"{u.path}:{slot.name}", slot.init) for u in own for slot in u.slots
+        ]
+        for segment in segments(out, recipe.updates):
+            for slot in segment.updates[0].slots:
+                flat = flatten([slot.init], _shape(segment.updates[0]), segment.size, {})
+                assert flat is not None, "the first value of an elementwise slot is elementwise"
+                results.append(Output("state", segment.slot(slot.name), flat[0]))
+    return Graph("init", tuple(results))
+
+
+# ------------------------------------------------------------------------------- evaluation
+
+
+def _evaluation(out: Assembly, facts: tuple[Size, ...]) -> None:
+    mode, batch = out.model.inference, out.model.batch
+    partials: list[Output] = []
+    finals: list[Output] = []
+    summaries: list[Summary] = []
+    named = [("loss", n) for n in mode.losses] + [("metric", n) for n in mode.metrics]
+    for kind, item in named:
+        summary = _summarise(out, kind, item, batch, partials, finals)
+        summaries.append(summary)
+    for o in (*partials, *finals):
+        out.add(o.space, o.name, o.node.type, "output")
+    out.graphs["evaluate"] = Graph("evaluate", tuple(partials), facts)
+    if finals:
+        out.graphs["finish"] = Graph("finish", tuple(finals), facts)
+    out.summaries = tuple(summaries)
+
+
+def _summarise(
+    out: Assembly,
+    kind: str,
+    item: Named,
+    batch: str | None,
+    partials: list[Output],
+    finals: list[Output],
+) -> Summary:
+    key = f"{kind}.{item.name}"
+    try:
+        if batch is None:
+            raise NotSplittable(item.node)
+        split = split_batch(item.node, batch)
+    except NotSplittable:
+        partials.append(Output("partial", f"{key}.0", item.node))
+        if batch is not None:
+            out.notes.append(
+                f"{kind} {item.name} does not divide over batches: over a split it is the average "
+                "of its batches' values, weighted by their rows"
+            )
+        return Summary(item.name, kind, ("add",), by_rows=True)
+    renamed: dict[Leaf, Leaf] = {}
+    for number, (node, _) in enumerate(split.partials):
+        partials.append(Output("partial", f"{key}.{number}", node))
+        renamed[Leaf("partial", str(number))] = Leaf("total", f"{key}.{number}")
+        out.add("total", f"{key}.{number}", node.type, "input")
+    finals.append(Output(kind, item.name, rename_leaves([split.final], renamed)[0]))
+    return Summary(item.name, kind, tuple(how for _, how in split.partials))
+
+
+# --------------------------------------------------------------------------------- training
+
+
+def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
+    mode = out.model.training
+    wrt = [leaf_of(p) for p in out.placed]
+    total = add_all([n.node for n in mode.losses])
+    regularised = recipe.settings.get("regularize_node")
+    goal = build.elementwise("add", total, regularised) if regularised is not None else total
+    results = [Output("loss", n.name, n.node) for n in mode.losses]
+    if len(mode.losses) > 1:
+        results.append(Output("loss", "total", total))
+    for o in results:
+        out.add("loss", o.name, o.node.type, "output")
+    for item, g in zip(out.placed, gradients(goal, wrt), strict=True):
+        results.append(Output("gradient", item.parameter.path, g))
+    results += [Output("state", u.name, u.node) for u in mode.updates]
+    out.graphs["gradient"] = Graph("gradient", tuple(results), facts)
+    out.graphs["update"] = _update(out, recipe)
+    _accumulation(out)
+    _epoch(out, total.type.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Neighbouring trainable parameters that share one elementwise rule."""
+
+    updates: tuple[Update, ...]
+    offset: int
+    size: int
+
+    def name(self) -> str:
+        """The segment's name within the blocks that share the trainables' layout."""
+        return f"*{self.offset}"
+
+    def slot(self, name: str) -> str:
+        """The name of this segment's part of the block of an optimizer slot."""
+        return f"*slot.{name}{self.name()}"
+
+
+def segments(out: Assembly, updates: Sequence[Update]) -> list[Segment]:
+    """Group parameters in block order into runs that one loop can update."""
+    by_path = {u.path: u for u in updates}
+    rows = [(item, by_path.get(item.parameter.path)) for item in out.placed]
+    end = {a.offset: b.offset for a, b in zip(out.placed, out.placed[1:], strict=False)}
+    found: list[Segment] = []
+
+    def rule(row: tuple[Placed, Update | None]) -> str:
+        update = row[1]
+        return update.rule if update is not None and _blockwise(out, update) else ""
+
+    for key, group in groupby(rows, rule):
+        members = list(group)
+        if not key:
+            continue
+        first, last = members[0][0], members[-1][0]
+        stop = end.get(last.offset, last.offset + last.size)
+        chosen = tuple(u for _, u in members if u is not None)
+        found.append(Segment(chosen, first.offset, stop - first.offset))
+    return found
+
+
+def _blockwise(out: Assembly, update: Update) -> bool:
+    return update.elementwise and _shape(update) != ()
+
+
+def _shape(update: Update) -> tuple[Size, ...]:
+    return update.new_weight.type.shape
+
+
+def _update(out: Assembly, recipe: Recipe) -> Graph:
+    results: list[Output] = []
+    clip = recipe.settings.get("clip_norm")
+    scale = _clip_scale(out, float(clip)) if clip is not None else None
+    blocks = segments(out, recipe.updates)
+    for segment in blocks:
+        results += _segment_update(out, segment, scale)
+    together = {u.path for s in blocks for u in s.updates}
+    for update in recipe.updates:
+        if update.path not in together:
+            results += _single_update(out, update, scale)
+    count = build.leaf("system", "step", TensorType(DType.I64))
+    one = build.full((), 1, DType.I64)
+    results.append(Output("system", "step", build.elementwise("add", count, one)))
+    return Graph("update", tuple(results))
+
+
+def _segment_update(out: Assembly, segment: Segment, scale: Node | None) -> list[Output]:
+    update, inside = segment.updates[0], (segment.name(), segment.offset)
+    kind = TensorType(update.new_weight.type.dtype, (segment.size,))
+    out.add("state", f"*trainable{inside[0]}", kind, "state", ("state:*trainable", segment.offset))
+    out.add("gradient", inside[0], kind, "state", ("gradient:*", segment.offset))
+    leaves = {
+        Leaf("state", update.path): Leaf("state", f"*trainable{inside[0]}"),
+        Leaf("gradient", update.path): Leaf("gradient", inside[0]),
+    }
+    total = out.layout["state:*trainable"].extents
+    names: list[str] = []
+    for slot in update.slots:
+        block = f"*slot.{slot.name}"
+        out.add("state", block, TensorType(slot.type.dtype, total), "state")
+        name = segment.slot(slot.name)
+        flat = TensorType(slot.type.dtype, (segment.size,))
+        out.add("state", name, flat, "state", (f"state:{block}", segment.offset))
+        leaves[Leaf("state", f"{update.path}:{slot.name}")] = Leaf("state", name)
+        names.append(name)
+    out.slots = tuple(dict.fromkeys((*out.slots, *(f"*slot.{s.name}" for s in update.slots))))
+    roots = [update.new_weight, *(n.node for n in update.new_slots)]
+    flat_nodes = flatten(roots, _shape(update), segment.size, leaves)
+    assert flat_nodes is not None, "an elementwise update reads only its own place"
+    nodes = scale_gradients(flat_nodes, scale)
+    targets = [f"*trainable{inside[0]}", *(segment.slot(n.name) for n in update.new_slots)]
+    return [Output("state", t, n) for t, n in zip(targets, nodes, strict=True)]
+
+
+def _single_update(out: Assembly, update: Update, scale: Node | None) -> list[Output]:
+    for slot in update.slots:
+        out.add("state", f"{update.path}:{slot.name}", slot.type, "state")
+        out.slots = (*out.slots, f"{update.path}:{slot.name}")
+    roots = [update.new_weight, *(n.node for n in update.new_slots)]
+    nodes = scale_gradients(roots, scale)
+    targets = [update.path, *(f"{update.path}:{n.name}" for n in update.new_slots)]
+    return [Output("state", t, n) for t, n in zip(targets, nodes, strict=True)]
+
+
+def _clip_scale(out: Assembly, limit: float) -> Node:
+    """Return min(1, limit / (norm + 1e-6)) of the norm over all gradients together.
+
+    Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    """
+    block = out.layout["gradient:*"]
+    kind = TensorType(block.dtype, block.extents)
+    g = build.leaf("gradient", "*", kind)
+    norm = build.elementwise("sqrt", build.reduce(build.elementwise("mul", g, g), (0,), "sum"))
+
+    def number(value: float) -> Node:
+        return build.full((), value, block.dtype)
+
+    safe = build.elementwise("add", norm, number(1e-6))
+    return build.elementwise("min", number(1.0), build.elementwise("div", number(limit), safe))
+
+
+def scale_gradients(roots: Sequence[Node], scale: Node | None) -> list[Node]:
+    """Return ``roots`` with every gradient leaf multiplied by the scalar ``scale``."""
+    if scale is None:
+        return list(roots)
+    done: dict[Node, Node] = {}
+    for node in postorder(roots):
+        if isinstance(node.op, Leaf) and node.op.space == "gradient":
+            done[node] = build.elementwise("mul", node, build.broadcast(scale, node.type.shape))
+        else:
+            done[node] = with_inputs(node, tuple(done[i] for i in node.inputs))
+    return [done[root] for root in roots]
+
+
+def _accumulation(out: Assembly) -> None:
+    """Entries for gradients of several micro-batches: ``hold`` sums them, ``merge`` ends the sum.
+
+    Both weigh this call's gradient by the scalar ``system:weight``; ``hold`` first multiplies
+    what it has by ``system:keep`` (0 begins a new sum).
+    """
+    if not out.placed:
+        return
+    block = out.layout["gradient:*"]
+    kind, scalar = TensorType(block.dtype, block.extents), TensorType(block.dtype)
+    out.add("gradient", "*held", kind, "state")
+    out.add("system", "weight", scalar, "state")
+    out.add("system", "keep", scalar, "state")
+
+    def spread(name: str) -> Node:
+        return build.broadcast(build.leaf("system", name, scalar), kind.shape)
+
+    new = build.elementwise("mul", build.leaf("gradient", "*", kind), spread("weight"))
+    held = build.leaf("gradient", "*held", kind)
+    kept = build.elementwise("mul", held, spread("keep"))
+    # 0 * NaN is NaN: what an abandoned sum left must not reach the next one
+    zero = build.full(kind.shape, 0.0, block.dtype)
+    fresh = build.elementwise("eq", spread("keep"), zero)
+    kept = build.elementwise("select", fresh, zero, kept)
+    hold = Output("gradient", "*held", build.elementwise("add", kept, new))
+    merge = Output("gradient", "*", build.elementwise("add", held, new))
+    out.graphs["hold"] = Graph("hold", (hold,))
+    out.graphs["merge"] = Graph("merge", (merge,))
+
+
+def _epoch(out: Assembly, loss: DType) -> None:
+    """Entries between the steps of ``steps``: ``gather`` the next batch, ``record`` its loss."""
+    model = out.model
+    if model.batch is None:
+        return
+    start = build.leaf("system", "start", TensorType(DType.I64))
+    order = build.leaf("data", "order", TensorType(DType.I64, (dim(ROWS),)))
+    out.add("system", "start", start.type, "state")
+    out.add("data", "order", order.type, "input")
+    results: list[Output] = []
+    rows = dim(model.batch)
+    for port in model.ports:
+        shape = port.type.shape
+        if not shape or shape[0] != rows:
+            continue
+        kind = TensorType(port.type.dtype, (dim(ROWS), *shape[1:]))
+        data = build.leaf("data", port.name, kind)
+        out.add("data", port.name, kind, "input")
+        results.append(Output("input", port.name, _gathered(data, order, start, port.type)))
+    advanced = build.form((), (), position_sum(0, rows), (start,), (), dtype=DType.I64)
+    results.append(Output("system", "start", advanced))
+    out.graphs["gather"] = Graph("gather", tuple(results))
+    _record(out, loss, rows)
+
+
+def position_sum(operand: int, rows: Size) -> Position:
+    """Return the scalar ``operand + rows`` as a subscript's value."""
+    return Position(Loaded(Read(operand, (), DType.I64)).as_poly() + rows)
+
+
+def _gathered(data: Node, order: Node, start: Node, kind: TensorType) -> Node:
+    axes = tuple((f"i{k}", extent) for k, extent in enumerate(kind.shape))
+    place = Loaded(Read(2, (), DType.I64)).as_poly() + axis("i0")
+    row = Loaded(Read(1, (place,), DType.I64)).as_poly()
+    rest = tuple(axis(name) for name, _ in axes[1:])
+    body = Read(0, (row, *rest), kind.dtype)
+    out = tuple(axis(name) for name, _ in axes)
+    return Node(Form(axes, out, "none", body), (data, order, start), kind, None, data.name)
+
+
+def _record(out: Assembly, loss: DType, rows: Size) -> None:
+    """Add the step's loss, weighted by its rows, to a running sum in f64."""
+    names = [n.name for n in out.model.training.losses]
+    results: list[Output] = []
+    for name in names:
+        total = build.leaf("system", f"sum.{name}", TensorType(DType.F64))
+        out.add("system", f"sum.{name}", total.type, "state")
+        value = build.cast(build.leaf("loss", name, TensorType(loss)), DType.F64)
+        weight = build.form((), (), Position(rows), (), (), dtype=DType.I64)
+        weighed = build.elementwise("mul", value, build.cast(weight, DType.F64))
+        results.append(Output("system", f"sum.{name}", build.elementwise("add", total, weighed)))
+    out.graphs["record"] = Graph("record", tuple(results))
+
+
+# ---------------------------------------------------------------------------------- helpers
+
+
+def leaf_of(item: Placed) -> Node:
+    """Return the leaf that a placed parameter is read through."""
+    return build.leaf("state", item.parameter.path, item.parameter.type)
+
+
+def add_all(nodes: Sequence[Node]) -> Node:
+    """Return the sum of scalars."""
+    total = nodes[0]
+    for node in nodes[1:]:
+        total = build.elementwise("add", total, node)
+    return total
+
+
+def rename_leaves(roots: Sequence[Node], names: Mapping[Leaf, Leaf]) -> list[Node]:
+    """Return ``roots`` reading other leaves."""
+    done: dict[Node, Node] = {}
+    for node in postorder(roots):
+        if isinstance(node.op, Leaf) and node.op in names:
+            done[node] = Node(names[node.op], (), node.type, node.span, node.name)
+        else:
+            done[node] = with_inputs(node, tuple(done[i] for i in node.inputs))
+    return [done[root] for root in roots]

@@ -1,0 +1,221 @@
+"""The work of each subcommand of ``nnc``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnc.runtime.arrays import Array
+from nnc.runtime.errors import UserError
+from nnc.runtime.files import read_idx, read_npz
+from nnc.runtime.net import Net
+from nnc.runtime.open import compile as compile_file
+from nnc.runtime.open import load as load_built
+from nnc.runtime.open import open_file
+from nnc.runtime.report import Display, emit_json, table
+from nnc.runtime.weights import write_whole
+
+WEIGHTS_FILE = "weights.safetensors"
+HISTORY_FILE = "history.json"
+BUILT_SUFFIX = ".nnx"
+
+
+def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any) -> None:
+    """Check a file; print its parameters, work and memory."""
+    from nnc.runtime.facts import facts_of
+
+    facts = facts_of(open_file(file, config, **choice))
+    if as_json:
+        emit_json(facts.as_data())
+    else:
+        print(facts.as_text())
+
+
+def train(
+    file: Path,
+    *,
+    as_json: bool,
+    out: Path | None,
+    weights: Path | None,
+    epochs: int | None,
+    steps: int | None,
+    seed: int | None,
+    **options: Any,
+) -> None:
+    """Train, and leave weights and history in the run's folder."""
+    net = _open(file, options)
+    net.executor.need_training()
+    if seed is not None:
+        net.initialise(seed)
+    if weights is not None:
+        net.load(weights_file(weights))
+    folder = out if out is not None else Path("runs") / file.stem
+    began = time.perf_counter()
+    total = epochs if epochs is not None else net.executor.manifest.settings.get("epochs")
+    with Display(total if steps is None else None) as display:
+        history = net.fit(
+            epochs=epochs,
+            steps=steps,
+            seed=seed,
+            on_epoch=display.on_epoch,
+            on_progress=display.on_progress,
+        )
+    seconds = time.perf_counter() - began
+    net.save(folder / WEIGHTS_FILE)
+    last = history.last
+    result = {
+        "steps": last.steps,
+        "loss": last.loss,
+        "metrics": dict(last.metrics),
+        "seconds": seconds,
+        "parameters": parameter_count(net),
+        "out": str(folder),
+    }
+    write_whole(folder / HISTORY_FILE, _json({"epochs": history.as_data(), **result}))
+    if as_json:
+        emit_json(result)
+    else:
+        print(f"{last.steps} steps in {seconds:.2f} s; weights and history in {folder}")
+
+
+def evaluate(
+    file: Path, *, as_json: bool, weights: Path | None, split: str | None, **options: Any
+) -> None:
+    """Measure losses and metrics over a split."""
+    net = _open(file, options)
+    if weights is not None:
+        net.load(weights_file(weights))
+    began = time.perf_counter()
+    chosen = split or ("validation" if net.splits().validation is not None else "train")
+    values = net.evaluate(split=chosen)
+    seconds = time.perf_counter() - began
+    losses = [s.name for s in net.executor.manifest.summaries if s.kind == "loss"]
+    result = {
+        "steps": net.executor.step_count(),
+        "split": chosen,
+        "loss": sum(values[name] for name in losses),
+        "metrics": values,
+        "seconds": seconds,
+        "parameters": parameter_count(net),
+    }
+    if as_json:
+        emit_json(result)
+    else:
+        rows = [(name, f"{value:.6g}") for name, value in values.items()]
+        print(f"{chosen}:\n{table(rows)}")
+
+
+def predict(
+    file: Path,
+    *,
+    as_json: bool,
+    weights: Path | None,
+    inputs: tuple[tuple[str, Any], ...],
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Compute outputs for given inputs."""
+    net = _open(file, options)
+    if weights is not None:
+        net.load(weights_file(weights))
+    given = {name: read_array(Path(str(path)), name) for name, path in inputs}
+    outputs = net(**given)
+    if out is not None:
+        import io
+
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **outputs)
+        write_whole(out, buffer.getvalue())
+    if as_json:
+        emit_json({name: array.tolist() for name, array in outputs.items()})
+    elif out is None:
+        for name, array in outputs.items():
+            print(f"{name}: {array.dtype}{list(array.shape)}\n{array}")
+    else:
+        print(f"{', '.join(outputs)} written to {out}")
+
+
+def build(
+    file: Path, *, as_json: bool, weights: Path | None, output: Path | None, **options: Any
+) -> None:
+    """Write a built file."""
+    net = _open(file, options)
+    if weights is not None:
+        net.load(weights_file(weights))
+    path = output if output is not None else file.with_suffix(BUILT_SUFFIX)
+    net.build(path)
+    size = path.stat().st_size
+    if as_json:
+        emit_json({"file": str(path), "bytes": size, "parameters": parameter_count(net)})
+    else:
+        print(f"{path}: {size:,} bytes")
+
+
+def explain(code: str) -> None:
+    """Print the page of an error code."""
+    from nnc.frontend.pages import page
+
+    found = page(code.upper())
+    if found is None:
+        raise UserError("E0001", f"there is no error code '{code}'")
+    print(found)
+
+
+# ---------------------------------------------------------------------------------- helpers
+
+
+def _open(file: Path, options: Mapping[str, Any]) -> Net:
+    threads = options.get("threads")
+    if file.suffix == BUILT_SUFFIX:
+        return load_built(file, threads=threads)
+    return compile_file(
+        file,
+        target=options["target"],
+        threads=threads,
+        model=options["model"],
+        recipe=options["recipe"],
+        data_folders=options["folders"],
+        **options["config"],
+    )
+
+
+def weights_file(given: Path) -> Path:
+    """Return the weight file that a path names: itself, or that of a run's folder."""
+    return given / WEIGHTS_FILE if given.is_dir() else given
+
+
+def read_array(path: Path, name: str) -> Array:
+    """Read one array: .npy, the array ``name`` (or the only one) of an .npz, or idx."""
+    if not path.is_file():
+        raise UserError("E0612", f"there is no file '{path}'")
+    if path.suffix == ".npy":
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except (ValueError, OSError, EOFError) as fault:
+            raise UserError("E0613", f"'{path}' cannot be read as .npy", (str(fault),)) from None
+    if path.suffix == ".npz":
+        arrays = read_npz(path)
+        if name in arrays:
+            return arrays[name]
+        if len(arrays) == 1:
+            return next(iter(arrays.values()))
+        raise UserError(
+            "E0615", f"'{path}' has no array '{name}'", (f"it has: {', '.join(arrays)}",)
+        )
+    return read_idx(path)
+
+
+def parameter_count(net: Net) -> int:
+    """Return how many numbers training may change."""
+    infos = net.executor.manifest.parameters
+    return sum(int(np.prod(net.params[p.path].shape)) for p in infos if p.trainable)
+
+
+def _json(data: Any) -> bytes:
+    import json
+
+    return (json.dumps(data, indent=1) + "\n").encode()

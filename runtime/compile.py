@@ -1,0 +1,132 @@
+"""From a model file to a program that runs: the whole way, in one readable function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nnc.passes.lower import lower
+from nnc.passes.math import expand
+from nnc.passes.pipeline import optimize
+from nnc.passes.plan import live_ranges
+
+from nnc.ir import loops
+from nnc.ir.graph import Graph
+from nnc.ir.index import Dim
+from nnc.ir.model import Model, Recipe
+from nnc.runtime.assemble import Assembly, assemble
+from nnc.runtime.manifest import Check, Compiled, EntryInfo, Manifest, ParameterInfo
+from nnc.runtime.names import ROWS, TURNS
+
+if TYPE_CHECKING:
+    from nnc.backends.base import Backend
+
+COMPOSED: Mapping[str, tuple[str, ...]] = {
+    "step": ("gradient", "update"),
+    "micro": ("gather", "gradient", "record"),
+}
+"""Entries that are others' steps, one after the other."""
+
+EPOCH = ("gather", "gradient", "update", "record")
+"""What one turn of ``steps`` does."""
+
+
+def graphs_of(assembly: Assembly) -> dict[str, Graph]:
+    """Return each entry's graph after the graph passes."""
+    return {name: optimize(graph) for name, graph in assembly.graphs.items()}
+
+
+def loops_of(assembly: Assembly, graphs: Mapping[str, Graph]) -> loops.Program:
+    """Lower graphs to loops, join the entries that consist of others, and expand mathematics."""
+    layout = list(assembly.layout.values())
+    program = lower(assembly.model.name, graphs, layout)
+    return expand(compose(program))
+
+
+def compose(program: loops.Program) -> loops.Program:
+    """Add the entries that are made of others: ``step``, ``micro`` and ``steps``."""
+    known = {entry.name: entry for entry in program.entries}
+    added: list[loops.Entry] = []
+    for name, parts in COMPOSED.items():
+        if all(part in known for part in parts):
+            added.append(_joined(name, [known[part] for part in parts]))
+    if all(part in known for part in EPOCH):
+        turn = _joined("steps", [known[part] for part in EPOCH])
+        repeat = loops.Repeat("turn", Dim(TURNS).as_poly(), turn.steps)
+        added.append(loops.Entry("steps", (*turn.dims, TURNS), (repeat,)))
+    dims = tuple(dict.fromkeys((*program.dims, *(d for e in added for d in e.dims))))
+    return replace(program, dims=dims, entries=(*program.entries, *added))
+
+
+def _joined(name: str, parts: Sequence[loops.Entry]) -> loops.Entry:
+    steps: list[loops.Step] = []
+    for part in parts:
+        steps += part.steps
+        steps.append(loops.Barrier())
+    dims = tuple(dict.fromkeys(d for part in parts for d in part.dims))
+    return loops.Entry(name, dims, tuple(steps))
+
+
+def compile_model(
+    model: Model, recipe: Recipe | None, backend: Backend, target: str, seed: int
+) -> Compiled:
+    """Compile a checked model, with its training where there is a recipe."""
+    assembly = assemble(model, recipe)
+    program = loops_of(assembly, graphs_of(assembly))
+    code = backend.compile(program, {})
+    return Compiled(manifest_of(assembly, program, recipe, target, seed), code)
+
+
+def manifest_of(
+    assembly: Assembly, program: loops.Program, recipe: Recipe | None, target: str, seed: int
+) -> Manifest:
+    """Gather what running the program needs beside its code."""
+    model = assembly.model
+    entries = {
+        entry.name: EntryInfo(entry.name, live_ranges(program, entry), used_buffers(entry.steps))
+        for entry in program.entries
+    }
+    trained = "step" in entries
+    losses = [n.name for n in model.training.losses]
+    return Manifest(
+        name=model.name,
+        target=target,
+        precision=model.precision,
+        dims=tuple(dict.fromkeys((*program.dims, *((ROWS, TURNS) if trained else ())))),
+        batch=model.batch,
+        ports=model.ports,
+        outputs=tuple(
+            (o.name, tuple(map(str, o.node.type.shape))) for o in model.inference.outputs
+        ),
+        parameters=tuple(ParameterInfo(p.path, p.type, p.trainable) for p in model.parameters),
+        checks=tuple(Check(r.message, r.facts) for r in model.requirements),
+        buffers=tuple(b for b in program.buffers),
+        entries=entries,
+        sites=program.sites,
+        summaries=assembly.summaries,
+        losses=tuple(losses) if trained else (),
+        seed=seed,
+        settings=plain_settings(recipe.settings) if recipe is not None else {},
+    )
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of a recipe that are plain values."""
+    return {k: v for k, v in settings.items() if isinstance(v, int | float | str | bool)}
+
+
+def used_buffers(steps: Sequence[loops.Step]) -> frozenset[str]:
+    """Names of the buffers that some launch of ``steps`` is given."""
+    found: set[str] = set()
+    for step in steps:
+        match step:
+            case loops.Launch():
+                found.update(step.views)
+            case loops.Repeat():
+                found |= used_buffers(step.steps)
+            case loops.When():
+                found |= used_buffers(step.steps) | used_buffers(step.otherwise)
+            case loops.Barrier():
+                pass
+    return frozenset(found)

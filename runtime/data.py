@@ -1,0 +1,131 @@
+"""Data sets: arrays by name, divided into training, validation and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnc.ir.index import Dim, Poly
+from nnc.ir.model import DataSource, Port
+from nnc.runtime.arrays import Array, admit, bind, check_names
+from nnc.runtime.errors import UserError
+from nnc.runtime.files import locate, read_idx, read_npz
+
+
+@dataclass(frozen=True, slots=True)
+class PortsOf:
+    """What data must fit: a model's ports, and the dim along which it is cut."""
+
+    ports: Sequence[Port]
+    batch: str | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Checked arrays of one split. ``cut`` have one row a sample; ``whole`` go in as they are."""
+
+    cut: Mapping[str, Array]
+    whole: Mapping[str, Array]
+    rows: int
+
+    def take(self, rows: Array) -> Split:
+        """Return the split that holds just these rows, in this order."""
+        cut = {name: np.ascontiguousarray(array[rows]) for name, array in self.cut.items()}
+        return Split(cut, self.whole, len(rows))
+
+    def batch(self, start: int, stop: int) -> dict[str, Array]:
+        """Return the arrays of one batch, without a copy."""
+        rows = {name: array[start:stop] for name, array in self.cut.items()}
+        return {**rows, **self.whole}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows to train on, and those held out."""
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+
+    def named(self, name: str) -> Split:
+        """Return a split by name; raises UserError for one that is not there."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}.get(name)
+        if found is None:
+            raise UserError(
+                "E0621",
+                f"the data has no {name} split",
+                (),
+                "name one in the train block, as in npz(..., validation = 0.1)",
+            )
+        return found
+
+
+def is_cut(port: Port, batch: str | None) -> bool:
+    """Whether a port's first dim is the one along which data is cut into batches."""
+    shape = port.type.shape
+    return (
+        batch is not None
+        and bool(shape)
+        and isinstance(shape[0], Poly)
+        and shape[0] == Dim(batch).as_poly()
+    )
+
+
+def split_of(model: PortsOf, arrays: Mapping[str, object]) -> Split:
+    """Check arrays against the model's inputs and targets and return them as one split.
+
+    Raises UserError for missing names, wrong types, ranks, sizes or values.
+    """
+    ports = {port.name: port for port in model.ports}
+    used = {name: value for name, value in arrays.items() if name in ports}
+    check_names(used, ports, ports)
+    good = {port.name: admit(port, used[port.name]) for port in model.ports}
+    dims = bind(model.ports, good)
+    rows = dims[model.batch] if model.batch is not None else 1
+    cut = {p.name: good[p.name] for p in model.ports if is_cut(p, model.batch)}
+    whole = {p.name: good[p.name] for p in model.ports if p.name not in cut}
+    return Split(cut, whole, rows)
+
+
+def divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Hold out ``fraction`` of the rows, drawn by ``seed``; return (training, validation)."""
+    held = round(split.rows * fraction)
+    if not 0 < held < split.rows:
+        raise UserError(
+            "E0622",
+            f"a validation share of {fraction} of {split.rows} rows leaves one side empty",
+        )
+    order = np.random.Generator(np.random.Philox(key=seed)).permutation(split.rows)
+    return split.take(np.sort(order[held:])), split.take(np.sort(order[:held]))
+
+
+def load(source: DataSource, model: PortsOf, folders: Sequence[Path], seed: int) -> Splits:
+    """Read the data that a train block names."""
+    places = list(folders)
+    arguments = source.arguments
+    train = split_of(model, _read(source.kind, arguments["files"], places))
+    held = arguments.get("validation")
+    validation: Split | None = None
+    if isinstance(held, float | int) and not isinstance(held, bool):
+        train, validation = divide(train, float(held), seed)
+    elif held is not None:
+        validation = split_of(model, _read(source.kind, held, places))
+    tested = arguments.get("test")
+    test = split_of(model, _read(source.kind, tested, places)) if tested is not None else None
+    return Splits(train, validation, test)
+
+
+def _read(kind: str, files: Any, folders: list[Path]) -> dict[str, Array]:
+    match kind:
+        case "npz":
+            return read_npz(locate(str(files), folders))
+        case "idx":
+            return {name: read_idx(locate(str(path), folders)) for name, path in files.items()}
+        case "arrays":
+            return {name: np.asarray(value) for name, value in files.items()}
+        case _:
+            raise UserError("E0623", f"no reader for data of kind '{kind}'")

@@ -1,0 +1,208 @@
+"""Calls of a program in the terms of training: steps over data, evaluation, inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nnc.ir.model import Port
+from nnc.runtime.arrays import Array, admit, bind, check_names
+from nnc.runtime.data import Split
+from nnc.runtime.errors import UserError
+from nnc.runtime.instance import Bound, Instance
+from nnc.runtime.manifest import Manifest
+from nnc.runtime.memory import address
+from nnc.runtime.names import ROWS, TURNS
+from nnc.runtime.summary import Totals
+
+Order = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Executor:
+    """One program at work. Arrays that native code reads are kept alive while it may."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.manifest: Manifest = instance.manifest
+        self.ports: dict[str, Port] = {p.name: p for p in self.manifest.ports}
+        self._split: Split | None = None
+        self._order: Order | None = None
+        self._staging: dict[int, dict[str, Array]] = {}
+
+    # set-up ---------------------------------------------------------------------------------
+
+    def initialise(self, seed: int) -> None:
+        """Give every parameter, buffer and optimizer slot its first value; step 0."""
+        with self.instance.lock:
+            self.set_seed(seed)
+            self._system("step", 0)
+            self._system("row", 0)
+            self.instance.run(self.instance.bind("init", {}))
+
+    def set_seed(self, seed: int) -> None:
+        """Set the seed that all randomness is keyed by."""
+        self._system("seed", seed & (2**64 - 1))
+
+    def step_count(self) -> int:
+        """Return how many steps this program's state has taken."""
+        if not self.instance.has("system:step"):
+            return 0
+        return int(self.instance.tensor("system:step"))
+
+    def _system(self, name: str, value: float) -> None:
+        if self.instance.has(f"system:{name}"):
+            self.instance.tensor(f"system:{name}")[...] = value
+
+    # single calls ---------------------------------------------------------------------------
+
+    def checked(self, arrays: Mapping[str, object], kinds: tuple[str, ...]) -> dict[str, Array]:
+        """Check arrays against the ports of these kinds and return them contiguous."""
+        needed = [p.name for p in self.ports.values() if p.kind in kinds]
+        check_names(arrays, self.ports, needed)
+        return {name: admit(self.ports[name], arrays[name]) for name in arrays}
+
+    def call(self, entry: str, arrays: Mapping[str, Array]) -> Bound:
+        """Run an entry on checked arrays; the caller holds the lock."""
+        dims = bind([self.ports[name] for name in arrays], arrays)
+        bound = self.instance.bind(entry, dims)
+        for name, array in arrays.items():
+            bound.point(f"input:{name}", address(array))
+        self.instance.run(bound)
+        return bound
+
+    def infer(self, arrays: Mapping[str, object]) -> dict[str, Array]:
+        """Return every output for these inputs, as new arrays."""
+        if "infer" not in self.manifest.entries:
+            raise UserError("E0641", "the model declares no output", (), "add `output name = ...`")
+        good = self.checked(arrays, ("input",))
+        with self.instance.lock:
+            bound = self.call("infer", good)
+            return {n.partition(":")[2]: a.copy() for n, a in bound.outputs.items()}
+
+    def step(self, arrays: Mapping[str, object]) -> dict[str, float]:
+        """Take one training step on one batch; return its losses by name."""
+        self.need_training()
+        good = self.checked(arrays, ("input", "target"))
+        with self.instance.lock:
+            bound = self.call("step", good)
+            return {name: float(bound.outputs[f"loss:{name}"]) for name in self.manifest.losses}
+
+    def need_training(self) -> None:
+        """Raise UserError where the program was compiled without a recipe."""
+        if "step" not in self.manifest.entries:
+            raise UserError(
+                "E0642",
+                "this program cannot train",
+                (),
+                "the model needs a loss, and the file a train block",
+            )
+
+    # evaluation -----------------------------------------------------------------------------
+
+    def evaluate(self, split: Split, batch: int) -> dict[str, float]:
+        """Return every loss and metric over all rows of a split."""
+        if "evaluate" not in self.manifest.entries:
+            return {}
+        totals = Totals(self.manifest.summaries)
+        dims: dict[str, int] = {}
+        with self.instance.lock:
+            for start in range(0, split.rows, batch):
+                stop = min(start + batch, split.rows)
+                arrays = split.batch(start, stop)
+                self._system("row", start)
+                bound = self.call("evaluate", arrays)
+                dims = bind([self.ports[name] for name in arrays], arrays)
+                partials = {n.partition(":")[2]: a for n, a in bound.outputs.items()}
+                totals.add(partials, stop - start)
+            self._system("row", 0)
+            return self._finish(totals, dims)
+
+    def _finish(self, totals: Totals, dims: dict[str, int]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        values: dict[str, Array] = {}
+        if "finish" in self.manifest.entries:
+            if self.manifest.batch is not None:
+                dims = {**dims, self.manifest.batch: totals.rows}
+            bound = self.instance.bind("finish", dims)
+            types = {b.name: b.dtype.numpy for b in self.manifest.buffers}
+            for name, value in totals.values.items():
+                if f"total:{name}" in types:
+                    kept = np.ascontiguousarray(value.astype(types[f"total:{name}"]))
+                    values[name] = kept
+                    bound.point(f"total:{name}", address(kept))
+            self.instance.run(bound)
+            found = {n.partition(":")[2]: float(a) for n, a in bound.outputs.items()}
+        for summary in self.manifest.summaries:
+            if summary.by_rows:
+                found[summary.name] = totals.average(summary)
+        return {s.name: found[s.name] for s in self.manifest.summaries}
+
+    # epochs ---------------------------------------------------------------------------------
+
+    def begin_epoch(self, split: Split, order: Order) -> None:
+        """Set the rows that the following steps draw from, and the order they are drawn in."""
+        self._split, self._order = split, order
+        for name in self.manifest.losses:
+            self._system(f"sum.{name}", 0.0)
+
+    def loss_sums(self) -> dict[str, float]:
+        """Return the sum of each loss over the rows of this epoch so far."""
+        return {
+            name: float(self.instance.tensor(f"system:sum.{name}")) for name in self.manifest.losses
+        }
+
+    def steps(self, batch: int, count: int, start: int, accumulate: int) -> None:
+        """Take ``count`` steps of ``accumulate`` batches each, from row ``start`` of the order."""
+        with self.instance.lock:
+            if accumulate == 1:
+                self._system("start", start)
+                self._draw("steps", batch, count)
+                return
+            group = batch * accumulate
+            for first in range(start, start + count * group, group):
+                self._accumulated([batch] * accumulate, first)
+
+    def last_step(self, batch: int, rows: int, start: int) -> None:
+        """Take one step on the ``rows`` left over, in batches no larger than ``batch``."""
+        with self.instance.lock:
+            if rows <= batch:
+                self._system("start", start)
+                self._draw("steps", rows, 1)
+                return
+            sizes = [batch] * (rows // batch) + ([rows % batch] if rows % batch else [])
+            self._accumulated(sizes, start)
+
+    def _accumulated(self, sizes: list[int], start: int) -> None:
+        total = sum(sizes)
+        seen = 0
+        for number, rows in enumerate(sizes):
+            self._system("start", start + seen)
+            self._system("row", seen)
+            self._draw("micro", rows, 1)
+            self._system("weight", rows / total)
+            self._system("keep", 0.0 if number == 0 else 1.0)
+            last = number == len(sizes) - 1
+            self.instance.run(self.instance.bind("merge" if last else "hold", {}))
+            seen += rows
+        self._system("row", 0)
+        self.instance.run(self.instance.bind("update", {}))
+
+    def _draw(self, entry: str, batch: int, turns: int) -> None:
+        split, order = self._split, self._order
+        assert split is not None, "begin_epoch comes first"
+        assert order is not None, "begin_epoch comes first"
+        sample = {n: a[:batch] for n, a in split.cut.items()}
+        dims = bind(self.ports.values(), {**sample, **split.whole})
+        bound = self.instance.bind(entry, {**dims, ROWS: split.rows, TURNS: turns})
+        staging = self._staging.setdefault(
+            batch, {n: np.empty((batch, *a.shape[1:]), a.dtype) for n, a in split.cut.items()}
+        )
+        bound.point("data:order", address(order))
+        for name, array in split.cut.items():
+            bound.point(f"data:{name}", address(array))
+            bound.point(f"input:{name}", address(staging[name]))
+        for name, array in split.whole.items():
+            bound.point(f"input:{name}", address(array))
+        self.instance.run(bound)

@@ -1,0 +1,148 @@
+"""What ``nnc check`` tells of a model: parameters, multiply-adds, and exact memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nnc.ir.expr import Apply, walk
+from nnc.ir.graph import Form, Graph
+from nnc.ir.index import Size, dims_of, evaluate, product
+from nnc.ir.loops import Program
+from nnc.passes.lower import lower
+from nnc.passes.plan import assign, live_ranges
+from nnc.runtime.assemble import assemble
+from nnc.runtime.compile import compose, graphs_of
+from nnc.runtime.memory import lay_out
+from nnc.runtime.open import Opened
+from nnc.runtime.report import table
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The figures of a checked model. Memory is for ``dims``, the recipe's batch among them."""
+
+    name: str
+    parameters: tuple[tuple[str, str, int, bool], ...]
+    multiply_adds: Size
+    dims: dict[str, int]
+    train_state: int | None
+    train_scratch: int | None
+    infer_state: int
+    infer_scratch: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many numbers training may change."""
+        return sum(size for _, _, size, trainable in self.parameters if trainable)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        return {
+            "model": self.name,
+            "parameters": self.count,
+            "tensors": [
+                {"path": p, "type": t, "size": s, "trainable": k} for p, t, s, k in self.parameters
+            ],
+            "multiply_adds_per_sample": (
+                self.multiply_adds
+                if isinstance(self.multiply_adds, int)
+                else str(self.multiply_adds)
+            ),
+            "dims": self.dims,
+            "training": {"state_bytes": self.train_state, "scratch_bytes": self.train_scratch},
+            "inference": {"state_bytes": self.infer_state, "scratch_bytes": self.infer_scratch},
+            "notes": list(self.notes),
+        }
+
+    def as_text(self) -> str:
+        """Return the figures as text for a terminal."""
+        rows = [
+            (path, kind, f"{size:,}", "" if trainable else "buffer")
+            for path, kind, size, trainable in self.parameters
+        ]
+        work = self.multiply_adds
+        sizes = ", ".join(f"{k} = {v}" for k, v in self.dims.items())
+        memory = []
+        if self.train_state is not None:
+            memory.append(("training", f"{self.train_state:,}", _bytes(self.train_scratch)))
+        memory.append(("inference", f"{self.infer_state:,}", _bytes(self.infer_scratch)))
+        lines = [
+            f"{self.name}: no errors",
+            "",
+            table(rows, right=frozenset({2})),
+            "",
+            f"  {self.count:,} parameters",
+            f"  {work if not isinstance(work, int) else format(work, ',')} multiply-adds a sample",
+            "",
+            f"  bytes of memory{f' for {sizes}' if sizes else ''}:",
+            table([("", "state", "scratch"), *memory], right=frozenset({1, 2})),
+            *(f"\nnote: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def _bytes(size: int | None) -> str:
+    return "-" if size is None else f"{size:,}"
+
+
+def facts_of(opened: Opened) -> Facts:
+    """Compile as far as the memory plan and gather the figures. Needs no backend."""
+    model, recipe = opened.model, opened.recipe
+    assembly = assemble(model, recipe)
+    graphs = graphs_of(assembly)
+    program = compose(lower(model.name, graphs, list(assembly.layout.values())))
+    dims = dict.fromkeys(model.dims, 1)
+    if recipe is not None and model.batch is not None:
+        dims[model.batch] = int(recipe.settings.get("batch", 1))
+    infer_state = sum(_whole(p.type.size) * p.type.dtype.bytes for p in model.parameters)
+    trained = "step" in {e.name for e in program.entries}
+    state = [b for b in program.buffers if b.space == "state" and b.inside is None]
+    return Facts(
+        name=model.name,
+        parameters=tuple(
+            (p.path, str(p.type), _whole(p.type.size), p.trainable) for p in model.parameters
+        ),
+        multiply_adds=multiply_adds(graphs.get("infer"), model.batch),
+        dims=dims,
+        train_state=lay_out(state, {})[1] if trained else None,
+        train_scratch=_scratch(program, "step", dims) if trained else None,
+        infer_state=infer_state,
+        infer_scratch=_scratch(program, "infer", dims),
+        notes=tuple(assembly.notes),
+    )
+
+
+def _whole(size: Size) -> int:
+    assert isinstance(size, int), "parameter sizes are never symbolic"
+    return size
+
+
+def _scratch(program: Program, entry: str, dims: dict[str, int]) -> int | None:
+    for e in program.entries:
+        if e.name == entry:
+            return assign(live_ranges(program, e), dims).total
+    return None
+
+
+def multiply_adds(graph: Graph | None, batch: str | None) -> Size:
+    """Return the multiply-adds of one sample: points of sums of products, at batch 1.
+
+    A polynomial where the model has further symbolic dims.
+    """
+    if graph is None:
+        return 0
+    from nnc.ir.index import Dim, substitute
+
+    total: Size = 0
+    for node in graph.nodes():
+        form = node.op
+        if isinstance(form, Form) and form.reduce == "sum" and _multiplies(form):
+            points = product(extent for _, extent in form.axes)
+            total = total + (substitute(points, {Dim(batch): 1}) if batch is not None else points)
+    return evaluate(total, {}) if not dims_of(total) else total
+
+
+def _multiplies(form: Form) -> bool:
+    return any(isinstance(e, Apply) and e.op in ("mul", "mad") for e in walk(form.body))

@@ -1,0 +1,86 @@
+"""Data files: .npz and idx(.gz). Reading one runs no code and opens nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from nnc.runtime.arrays import Array
+from nnc.runtime.errors import UserError
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def locate(path: str, folders: list[Path]) -> Path:
+    """Return the file that ``path`` names, which must lie below one of ``folders``.
+
+    The first folder is that of the model file; the command may add others. Raises UserError for a
+    path that leaves them, or where there is no such file.
+    """
+    for folder in folders:
+        base = folder.resolve()
+        found = (base / path).resolve()
+        if found.is_relative_to(base) and found.is_file():
+            return found
+    outside = all(not (f.resolve() / path).resolve().is_relative_to(f.resolve()) for f in folders)
+    searched = tuple(f"searched in {folder}" for folder in folders)
+    if outside:
+        raise UserError(
+            "E0611",
+            f"'{path}' lies outside the folder of the model file",
+            searched,
+            "move the data below the model file, or allow its folder with --data DIR",
+        )
+    raise UserError(
+        "E0612",
+        f"there is no file '{path}'",
+        searched,
+        "data paths are relative to the model file; --data DIR adds a folder to search",
+    )
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Return the arrays of a NumPy archive. Raises UserError for a damaged or pickled one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise UserError("E0613", f"'{path}' holds one bare array, not an .npz archive")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as fault:
+        raise UserError("E0613", f"'{path}' cannot be read as .npz", (str(fault),)) from None
+
+
+def read_idx(path: Path) -> Array:
+    """Return the array of an idx file, gzipped or not (the format of the MNIST database).
+
+    Two zero bytes, a type code, the number of dims, each size as 4 big-endian bytes, then the
+    elements in row-major order (Y. LeCun, C. Cortes, C. Burges, "The MNIST database"). Raises
+    UserError for anything else.
+    """
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == GZIP_MAGIC:
+            raw = gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as fault:
+        raise UserError("E0614", f"'{path}' cannot be read", (str(fault),)) from None
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_TYPES:
+        raise UserError("E0614", f"'{path}' is not an idx file", (f"it begins with {raw[:4]!r}",))
+    kind, rank = np.dtype(IDX_TYPES[raw[2]]), raw[3]
+    start = 4 + 4 * rank
+    if len(raw) < start:
+        raise UserError("E0614", f"'{path}' ends within its header")
+    shape = [int.from_bytes(raw[4 + 4 * k : 8 + 4 * k], "big") for k in range(rank)]
+    need = start + kind.itemsize * int(np.prod(shape, dtype=object))
+    if len(raw) != need:
+        raise UserError(
+            "E0614",
+            f"'{path}' has {len(raw)} bytes where its header calls for {need}",
+            (f"shape {shape} of {kind.newbyteorder('=')}",),
+        )
+    data = np.frombuffer(raw, kind, offset=start).reshape(shape)
+    return data.astype(kind.newbyteorder("="))

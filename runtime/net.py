@@ -1,0 +1,199 @@
+"""A compiled model as Python sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nnc.ir.model import DataSource
+from nnc.runtime import artefact, weights
+from nnc.runtime.arrays import Array
+from nnc.runtime.data import PortsOf, Splits, divide, load, split_of
+from nnc.runtime.errors import UserError
+from nnc.runtime.executor import Executor
+from nnc.runtime.manifest import Compiled
+from nnc.runtime.train import EpochEnd, History, Plan, Report, fit
+
+DEFAULT_BATCH = 32
+EVALUATION_ROWS = 1024
+"""Rows of one evaluation call, where the batch is smaller: fewer calls, the same sums."""
+
+
+class Params(Mapping[str, Array]):
+    """Parameters and buffers by path; each is a view of the program's own memory.
+
+    Writing into a view changes the model. Shapes and types are those of the model file.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._paths = tuple(p.path for p in executor.manifest.parameters)
+
+    def __getitem__(self, path: str) -> Array:
+        if path not in self._paths:
+            raise KeyError(path)
+        return self._executor.instance.tensor(f"state:{path}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{p.path}: {p.type}" for p in self._executor.manifest.parameters)
+
+
+class Net:
+    """A compiled model with its weights: call it to infer, ``fit`` it to train.
+
+    Made by ``nnc.compile`` and ``nnc.load``. Every method checks what it is given and raises
+    ``nnc.UserError`` for a wrong name, type, rank, size or value, before native code runs. Calls
+    may come from several threads; they run one after the other.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        compiled: Compiled,
+        machine: str,
+        source: DataSource | None = None,
+        folders: tuple[Path, ...] = (),
+    ) -> None:
+        self._executor = executor
+        self._compiled = compiled
+        self._machine = machine
+        self._source = source
+        self._folders = folders
+        self._splits: Splits | None = None
+        self.params: Mapping[str, Array] = Params(executor)
+
+    # inference ------------------------------------------------------------------------------
+
+    def __call__(self, *, seed: int | None = None, **inputs: object) -> dict[str, Array]:
+        """Return every output of the model, by name, for these inputs.
+
+        Symbolic dims (the batch among them) take whatever sizes the arrays have. ``seed`` keys
+        what the model draws, if it draws.
+        """
+        if seed is not None:
+            self._executor.set_seed(seed)
+        return self._executor.infer(inputs)
+
+    # training -------------------------------------------------------------------------------
+
+    def step(self, **arrays: object) -> float:
+        """Take one training step on one batch of inputs and targets; return the loss before it."""
+        return sum(self._executor.step(arrays).values())
+
+    def fit(
+        self,
+        data: Mapping[str, object] | None = None,
+        validation: Mapping[str, object] | float | None = None,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch: int | None = None,
+        seed: int | None = None,
+        on_epoch: EpochEnd | None = None,
+        on_progress: Report | None = None,
+    ) -> History:
+        """Train, and return the history: loss, metrics and seconds of each epoch.
+
+        ``data``: arrays by name, one row a sample; without it, what the file's train block names.
+        ``validation``: arrays likewise, or the share of rows to hold out. Counts that are not
+        given are the train block's; training goes on from the present weights.
+        """
+        self._executor.need_training()
+        splits = self.splits() if data is None else None
+        if splits is not None:
+            train, held = splits.train, splits.validation
+        else:
+            assert data is not None
+            train, held = split_of(self._ports(), data), None
+        plan = self._plan(epochs, steps, batch, seed)
+        if isinstance(validation, int | float):
+            train, held = divide(train, float(validation), plan.seed)
+        elif validation is not None:
+            held = split_of(self._ports(), validation)
+        return fit(self._executor, train, held, plan, on_progress, on_epoch)
+
+    def _plan(
+        self, epochs: int | None, steps: int | None, batch: int | None, seed: int | None
+    ) -> Plan:
+        settings = self._executor.manifest.settings
+        if epochs is None and steps is None:
+            epochs, steps = settings.get("epochs"), settings.get("steps")
+            if epochs is None and steps is None:
+                epochs = 1
+        size = settings.get("batch", DEFAULT_BATCH) if batch is None else batch
+        for name, value in (("epochs", epochs), ("steps", steps), ("batch", size)):
+            if value is not None and value < 1:
+                raise UserError("E0643", f"{name} is {value}; it must be at least 1")
+        key = self._executor.manifest.seed if seed is None else seed
+        return Plan(size, epochs, steps, key, settings.get("accumulate", 1))
+
+    def evaluate(
+        self,
+        data: Mapping[str, object] | None = None,
+        *,
+        split: str = "validation",
+        batch: int | None = None,
+    ) -> dict[str, float]:
+        """Return every loss and metric over all of ``data``, or over a split of the file's own."""
+        chosen = self.splits().named(split) if data is None else split_of(self._ports(), data)
+        size = batch or max(self._executor.manifest.settings.get("batch", 1), EVALUATION_ROWS)
+        return self._executor.evaluate(chosen, size)
+
+    def splits(self) -> Splits:
+        """Read the data that the file's train block names, once."""
+        if self._splits is None:
+            if self._source is None:
+                raise UserError(
+                    "E0624",
+                    "there is no data to use",
+                    ("the train block names none, and none was given",),
+                    'add `data = npz("file.npz")` to it, or give arrays by name',
+                )
+            seed = self._executor.manifest.seed
+            self._splits = load(self._source, self._ports(), list(self._folders), seed)
+        return self._splits
+
+    def _ports(self) -> PortsOf:
+        manifest = self._executor.manifest
+        return PortsOf(manifest.ports, manifest.batch)
+
+    def initialise(self, seed: int | None = None) -> None:
+        """Draw the weights anew and forget all training."""
+        self._executor.initialise(self._executor.manifest.seed if seed is None else seed)
+
+    # weights --------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write all parameters and buffers to a safetensors file, by path."""
+        about = {"model": self._executor.manifest.name, "format": "nnc"}
+        weights.save(Path(path), dict(self.params), about)
+
+    def load(self, path: str | Path) -> None:
+        """Read parameters and buffers that ``save`` wrote; all or, on a fault, none are changed."""
+        self._accept(weights.load(Path(path)), str(path))
+
+    def _accept(self, given: Mapping[str, Array], source: str) -> None:
+        wanted = {p.path: p.type for p in self._executor.manifest.parameters}
+        weights.check(given, wanted, source)
+        with self._executor.instance.lock:
+            for path, array in given.items():
+                self.params[path][...] = array
+
+    def build(self, path: str | Path) -> None:
+        """Write one file (code, manifest, weights) that ``nnc.load`` runs without compiling."""
+        artefact.write(Path(path), self._compiled, dict(self.params), self._machine)
+
+    def adopt(self, given: Mapping[str, Array], source: str) -> None:
+        """Take weights that were read elsewhere, checked as ``load`` checks them."""
+        self._accept(given, source)
+
+    @property
+    def executor(self) -> Executor:
+        """The program at work, for those who measure and test it."""
+        return self._executor

@@ -1,0 +1,118 @@
+"""``nnc.compile`` and ``nnc.load``: from a file to a model that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnc.ir.model import Model, Recipe
+from nnc.runtime.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from nnc.runtime.manifest import Compiled
+    from nnc.runtime.net import Net
+
+TARGETS = ("cpu",)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked file: the model chosen, its recipe if it has one, and where data may lie."""
+
+    model: Model
+    recipe: Recipe | None
+    folders: tuple[Path, ...]
+
+
+def compile(  # noqa: A001 - the name users expect, always written nnc.compile
+    path_or_source: str | os.PathLike[str],
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    model: str | None = None,
+    recipe: str | None = None,
+    data_folders: Sequence[str | os.PathLike[str]] = (),
+    **config: Any,
+) -> Net:
+    """Compile a model file (or its text) and return it, with fresh weights.
+
+    ``config`` sets the model's config, as ``hidden=256``. ``threads`` defaults to the processors
+    this process may use. ``model`` and ``recipe`` choose where a file has several. Raises
+    ``nnc.SourceError`` for a fault in the model file and ``nnc.UserError`` for any other.
+    """
+    from nnc.runtime.compile import compile_model
+
+    check_target(target)
+    opened = open_file(path_or_source, config, model=model, recipe=recipe, folders=data_folders)
+    seed = int(opened.recipe.settings.get("seed", 0)) if opened.recipe is not None else 0
+    backend = backend_for(target)
+    compiled = compile_model(opened.model, opened.recipe, backend, target, seed)
+    net = make_net(compiled, threads, opened)
+    net.initialise()
+    return net
+
+
+def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Net:
+    """Return the model in a file that ``nnc build`` wrote, without compiling anything.
+
+    Raises ``nnc.UserError`` for a file that is missing, damaged or built for another machine.
+    """
+    from nnc.backends.llvm import machine
+    from nnc.runtime import artefact
+
+    compiled, weights = artefact.read(Path(path), machine())
+    net = make_net(compiled, threads, None)
+    net.initialise()
+    net.adopt(weights, str(path))
+    return net
+
+
+def make_net(compiled: Compiled, threads: int | None, opened: Opened | None) -> Net:
+    """Load compiled code and give it memory."""
+    from nnc.backends.llvm import machine, team
+    from nnc.runtime.executor import Executor
+    from nnc.runtime.instance import Instance
+    from nnc.runtime.net import Net
+
+    if threads is not None and threads < 1:
+        raise UserError("E0644", f"threads is {threads}; it must be at least 1")
+    code = backend_for(compiled.manifest.target).load(compiled.code, compiled.manifest.name)
+    executor = Executor(Instance(compiled.manifest, code, team(threads)))
+    source = opened.recipe.data if opened is not None and opened.recipe is not None else None
+    folders = opened.folders if opened is not None else ()
+    return Net(executor, compiled, machine(), source, folders)
+
+
+def check_target(target: str) -> None:
+    """Raise UserError for a target that there is no backend for."""
+    if target not in TARGETS:
+        guess = nearest(target, list(TARGETS))
+        raise UserError(
+            "E0645",
+            f"there is no target '{target}'",
+            (f"known targets: {', '.join(TARGETS)}",),
+            f"did you mean '{guess}'?" if guess else None,
+        )
+
+
+def backend_for(target: str) -> Any:
+    """Return the backend of a target."""
+    check_target(target)
+    from nnc.backends.llvm import LLVMBackend
+
+    return LLVMBackend()
+
+
+def open_file(
+    path_or_source: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    folders: Sequence[str | os.PathLike[str]] = (),
+) -> Opened:
+    """Parse and check a model file or its text. Raises SourceError with all of its errors."""
+    raise NotImplementedError

@@ -1,0 +1,128 @@
+"""What the command prints: faults, progress, tables. Nothing else writes to the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from nnc.frontend.diagnostics import SourceError, render_all, to_json
+from nnc.runtime.errors import UserError
+from nnc.runtime.train import Epoch, Progress
+
+
+def emit_json(data: Any) -> None:
+    """Print one JSON object on a line of standard output; not-a-number becomes null."""
+    print(json.dumps(_finite(data), allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case float() if data != data or data in (float("inf"), float("-inf")):
+            return None
+        case dict():
+            return {k: _finite(v) for k, v in data.items()}
+        case list() | tuple():
+            return [_finite(v) for v in data]
+        case _:
+            return data
+
+
+def print_source_error(fault: SourceError, *, as_json: bool) -> None:
+    """Print every diagnostic of a file: on stderr as text, on stdout as JSON."""
+    if as_json:
+        emit_json({"errors": to_json(fault.diagnostics, fault.sources)})
+    else:
+        print(render_all(fault.diagnostics, fault.sources), file=sys.stderr)
+
+
+def print_user_error(fault: UserError, *, as_json: bool) -> None:
+    """Print a fault in data, weights or arguments, likewise."""
+    if as_json:
+        error = {
+            "code": fault.code,
+            "message": fault.message,
+            "notes": list(fault.notes),
+            "hint": fault.hint,
+        }
+        emit_json({"errors": [error]})
+    else:
+        print(fault.render(), file=sys.stderr)
+
+
+def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+    """Return rows as aligned columns; those in ``right`` are aligned to the right."""
+    if not rows:
+        return ""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if k in right else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def epoch_line(epoch: Epoch, epochs: int | None) -> str:
+    """Return one line that tells how an epoch went."""
+    of = f"/{epochs}" if epochs is not None else ""
+    parts = [f"epoch {epoch.epoch}{of}", f"loss {epoch.loss:.4f}"]
+    parts += [f"held-out {name} {value:.4f}" for name, value in epoch.metrics.items()]
+    parts.append(f"{epoch.seconds:.2f} s")
+    return "  ".join(parts)
+
+
+class Display:
+    """Progress of training on stderr: a bar on a terminal, else a plain line an epoch."""
+
+    def __init__(self, epochs: int | None) -> None:
+        self._epochs = epochs
+        self._bar: Any = None
+        self._task: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} steps"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_progress(self, at: Progress) -> None:
+        """Show where the epoch stands."""
+        if self._bar is None:
+            return
+        text = f"epoch {at.epoch}  loss {at.loss:.4f}"
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=at.steps_in_epoch)
+        self._bar.update(self._task, description=text, completed=at.step, total=at.steps_in_epoch)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Show how an epoch went; the line stays."""
+        line = epoch_line(epoch, self._epochs)
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Losses and metrics over a whole split, from what its batches give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nnc.runtime.arrays import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A metric or loss over a whole split: what each batch gives, and what follows at the end.
+
+    ``combine`` has one word per partial (add, max, min, any, all, prod). With ``by_rows`` the
+    value does not divide over batches, so its batches' values are averaged by their rows.
+    """
+
+    name: str
+    kind: str
+    combine: tuple[str, ...]
+    by_rows: bool = False
+
+    def partial(self, number: int) -> str:
+        """The name of one of its partials."""
+        return f"{self.kind}.{self.name}.{number}"
+
+
+COMBINE: Mapping[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "max": np.maximum,
+    "min": np.minimum,
+    "prod": np.multiply,
+    "any": np.logical_or,
+    "all": np.logical_and,
+}
+
+
+@dataclass
+class Totals:
+    """Partials of all batches so far; sums are kept in f64, or i64 for whole numbers."""
+
+    summaries: Iterable[Summary]
+    values: dict[str, Array] = field(default_factory=dict)
+    rows: int = 0
+
+    def add(self, partials: Mapping[str, Array], rows: int) -> None:
+        """Take in one batch: its partials by name, and its number of rows."""
+        for summary in self.summaries:
+            for number, how in enumerate(summary.combine):
+                name = summary.partial(number)
+                value = _widened(partials[name])
+                if summary.by_rows:
+                    value = value * rows
+                before = self.values.get(name)
+                self.values[name] = value if before is None else COMBINE[how](before, value)
+        self.rows += rows
+
+    def average(self, summary: Summary) -> float:
+        """The value of a summary that is averaged by rows."""
+        return float(self.values[summary.partial(0)] / self.rows)
+
+
+def _widened(array: Array) -> Array:
+    match array.dtype.kind:
+        case "f":
+            return array.astype(np.float64)
+        case "i" | "u":
+            return array.astype(np.int64)
+        case _:
+            return array.copy()
