@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from nnc.frontend import ast
-from nnc.frontend.elaborate.faults import did_you_mean, fault
+from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.values import (
     BuiltinValue,
     Element,
@@ -153,7 +153,7 @@ class Scope:
         """Every name in reach."""
         return [name for scope in self._chain() for name in scope.names]
 
-    def unknown(self, name: str, span: Span, what: str = "name") -> Exception:
+    def unknown(self, name: str, span: Span, what: str = "name") -> Fault:
         """Return the fault for a name that is not bound."""
         hint, fix = did_you_mean(name, self.known(), span)
         return fault("E0201", f"unknown {what} {name}", span, "not bound here", hint=hint, fix=fix)

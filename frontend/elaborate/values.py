@@ -8,7 +8,7 @@ exact numbers then (``Int``), decimals are ``Float``, tensors are nodes of the g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from nnc.ir.expr import Expr, Number
@@ -129,7 +129,7 @@ class BuiltinValue:
 class FunctionValue:
     """A function and the scope of the file that declares it."""
 
-    decl: ast.Function
+    decl: ast.Fn
     home: Scope
 
 
@@ -146,11 +146,13 @@ class LayerValue:
 class Instance:
     """A layer with its config and its place in the model: what it holds is named ``path.name``.
 
-    ``path`` is None inside a function, where nothing can hold parameters.
+    ``path`` is None inside a function, where nothing can hold parameters; ``site`` is what the
+    instance is called in the body that makes it.
     """
 
     layer: LayerValue
     path: str | None
+    site: str
     span: Span
 
     @property
@@ -161,17 +163,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleValue:
-    """A schedule with its config; a number is a constant one (``decl`` None, ``value`` given)."""
+    """A schedule, with its config where it has been given: ``cosine`` or ``cosine(1e-3, 9)``."""
 
-    decl: ast.Schedule | None
-    home: Scope | None
-    config: Mapping[str, Value] = field(default_factory=dict)
-    value: Value | None = None
+    decl: ast.Schedule
+    home: Scope
+    config: Mapping[str, Value] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerValue:
-    """An optimizer with its config."""
+    """An optimizer, with its config where it has been given."""
 
     decl: ast.Optimizer
     home: Scope

@@ -1,0 +1,175 @@
+"""The state of one elaboration, and the way into it for the other parts of the frontend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from nnc.frontend import ast
+from nnc.frontend.diagnostics import Diagnostics
+from nnc.frontend.elaborate.convert import Operand, to_node
+from nnc.frontend.elaborate.faults import Fault, fault
+from nnc.frontend.elaborate.scope import Body, Scope
+from nnc.frontend.elaborate.values import Value, describe
+from nnc.ir import build
+from nnc.ir.graph import Node
+from nnc.ir.index import Size
+from nnc.ir.model import Named, Parameter
+from nnc.ir.prove import Facts
+from nnc.ir.span import Span
+from nnc.ir.types import DType, TensorType
+
+DEEPEST = 100
+"""Applications inside one another before the elaborator takes them to be endless."""
+_PYTHON_FRAMES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An application being elaborated: of what, and where it is written."""
+
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """What the draws of random numbers are keyed by: ``stable`` ones do not change by the step."""
+
+    stable: bool = False
+
+
+@dataclass(slots=True)
+class Elaborator:
+    """One run over a program: what is known, what has been declared, what went wrong.
+
+    ``facts`` grow with each ``require``. ``parameters`` are by path; ``current`` has the value of
+    a buffer after the updates so far, and ``updates`` what it is to become. ``multiples`` are
+    symbolic dims required to be a multiple of a number.
+    """
+
+    precision: DType
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    training: bool = False
+    batch: str | None = None
+    facts: Facts = field(default_factory=Facts)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    current: dict[str, Node] = field(default_factory=dict)
+    updates: dict[str, Named] = field(default_factory=dict)
+    places: dict[str, ast.Node] = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
+    randomness: Randomness = field(default_factory=Randomness)
+    outside: Scope = field(default_factory=lambda: Scope(Body("", "file", None, "")))
+    leaves: dict[tuple[str, str], Node] = field(default_factory=dict)
+
+    # for the other parts of the frontend ----------------------------------------------------------
+
+    def evaluate(
+        self, expr: ast.Expr, scope: Scope, expected: Sequence[Size] | None = None
+    ) -> Value:
+        """Return what an expression stands for; ``expected`` is the shape it must fit, if known.
+
+        Raises Fault where the expression is wrong.
+        """
+        from nnc.frontend.elaborate.expressions import evaluate
+
+        return evaluate(self, scope, expr, tuple(expected) if expected is not None else None)
+
+    def operand(
+        self, expr: ast.Expr, scope: Scope, expected: Sequence[Size] | None = None
+    ) -> Operand:
+        """Evaluate an expression that is part of another, keeping where its value comes from."""
+        value = self.evaluate(expr, scope, expected)
+        if isinstance(expr, ast.Name):
+            binding = scope.find(expr.id)
+            where = binding.span if binding is not None and binding.span else expr.span
+            return Operand(value, where, expr.id)
+        return Operand(value, expr.span)
+
+    def node(
+        self,
+        value: Value,
+        span: Span,
+        dtype: DType | None = None,
+        shape: Sequence[Size] | None = None,
+    ) -> Node:
+        """Return a value as a tensor; raise Fault where it is none, or not of type and shape."""
+        return to_node(self, Operand(value, span), dtype, shape)
+
+    def leaf(self, space: str, name: str, type: TensorType, span: Span | None = None) -> Node:
+        """Return the one leaf node of that space and name."""
+        found = self.leaves.get((space, name))
+        if found is None or found.type != type:
+            found = build.leaf(space, name, type, span)
+            self.leaves[(space, name)] = found
+        return found
+
+    def report(self, error: Fault) -> None:
+        """Record what a Fault says, with the calls that led to it."""
+        diagnostic = error.diagnostic
+        file = diagnostic.span.file if diagnostic.span else None
+        calls = [f for f in self.frames if diagnostic.span is not None]
+        nearby = [f for f in calls[-1:] if f.span.file == file]
+        outer = [f for f in calls if f.span.file != file][-1:]
+        related = [(f.span, f"in this use of {f.name}") for f in dict.fromkeys((*nearby, *outer))]
+        self.diagnostics.add(replace(diagnostic, related=(*diagnostic.related, *related)))
+
+    @contextmanager
+    def applying(self, name: str, span: Span) -> Iterator[None]:
+        """Stand inside an application; raise Fault where they are nested too deeply."""
+        if len(self.frames) >= DEEPEST:
+            chain = [f.name for f in self.frames[-6:]]
+            raise fault(
+                "E0219",
+                f"{name} is applied inside itself without an end",
+                span,
+                f"{DEEPEST} applications deep here",
+                notes=["the innermost are " + " in ".join(reversed(chain))],
+                hint="let config end the recursion: if depth == 0 { return x }",
+            )
+        self.frames.append(Frame(name, span))
+        try:
+            yield
+        finally:
+            self.frames.pop()
+
+    def claim(self, path: str, site: ast.Node, span: Span) -> None:
+        """Take a path for what ``site`` declares; raise Fault where something else has it."""
+        other = self.places.setdefault(path, site)
+        if other is not site:
+            raise fault(
+                "E0215",
+                f"two things would both be called {path}",
+                span,
+                "the second",
+                related=[(other.span, "the first")],
+                hint="bind one of them to another name",
+            )
+
+
+@contextmanager
+def deep_python() -> Iterator[None]:
+    """Allow the recursion that deeply nested programs need."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _PYTHON_FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def later(what: str, span: Span) -> Fault:
+    """Return the fault for a construct of the language that this compiler does not have yet."""
+    return fault(
+        "E0220",
+        f"{what} cannot be compiled yet",
+        span,
+        "part of the language, but not of this version of the compiler",
+    )
+
+
+def wrong_value(what: str, value: Value, span: Span, hint: str | None = None) -> Fault:
+    """Return the fault for a value of the wrong kind: ``what`` is needed."""
+    return fault("E0202", f"{what} is needed here", span, f"this is {describe(value)}", hint=hint)

@@ -1,0 +1,368 @@
+"""Arguments meet parameters: which goes where, and whether each fits what is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nnc.frontend import ast
+from nnc.frontend.diagnostics import nearest
+from nnc.frontend.elaborate.convert import Operand, natural_type, stretch, strong_type, to_node
+from nnc.frontend.elaborate.elaborator import later, wrong_value
+from nnc.frontend.elaborate.faults import did_you_mean, fault
+from nnc.frontend.elaborate.shapes import Matcher, Pattern, pattern
+from nnc.frontend.elaborate.types import CONFIG_TYPES, NAMED
+from nnc.frontend.elaborate.values import (
+    Bool,
+    BuiltinValue,
+    Element,
+    Float,
+    FunctionValue,
+    Int,
+    LayerValue,
+    ListValue,
+    ScheduleValue,
+    Tensor,
+    Text,
+    Value,
+    describe,
+    is_poisoned,
+)
+from nnc.ir import build, scalar
+from nnc.ir.index import Size
+from nnc.ir.span import Span
+from nnc.ir.types import DType
+
+if TYPE_CHECKING:
+    from nnc.frontend.elaborate.elaborator import Elaborator
+    from nnc.frontend.elaborate.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments of a call, evaluated."""
+
+    positional: tuple[Operand, ...] = ()
+    named: Mapping[str, tuple[ast.Ident, Operand]] = field(default_factory=dict)
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether some argument is the result of a reported error."""
+        values = [o.value for o in self.positional] + [o.value for _, o in self.named.values()]
+        return is_poisoned(*values)
+
+
+def assign(
+    owner: str, params: Sequence[ast.Parameter], arguments: Arguments, span: Span
+) -> dict[str, Operand]:
+    """Return the argument of each parameter that has one. Raises Fault where one has no place."""
+    names = [p.name.text for p in params]
+    if len(arguments.positional) > len(params):
+        extra = arguments.positional[len(params)]
+        raise fault(
+            "E0209",
+            f"{owner} takes {count(len(params), 'argument')}, not {len(arguments.positional)}",
+            extra.span,
+            "one too many",
+            notes=[f"its parameters are {', '.join(names)}"] if names else (),
+        )
+    given = dict(zip(names, arguments.positional, strict=False))
+    for name, (ident, operand) in arguments.named.items():
+        if name not in names:
+            hint, fix = did_you_mean(name, names, ident.span)
+            listed = [f"its parameters are {', '.join(names)}"] if names else []
+            raise fault(
+                "E0209", f"{owner} has no parameter {name}", ident.span, "unknown",
+                hint=hint, fix=fix, notes=listed,
+            )  # fmt: skip
+        if name in given:
+            raise fault("E0209", f"{name} is given twice", ident.span, "the second")
+        given[name] = operand
+    missing = [p for p in params if p.name.text not in given and p.default is None]
+    if missing:
+        raise fault(
+            "E0209",
+            f"{owner} needs {', '.join(p.name.text for p in missing)}",
+            span,
+            "not given here",
+            related=[(missing[0].span, "declared without a default")],
+        )
+    return given
+
+
+def count(n: int, thing: str) -> str:
+    """Return ``1 argument`` or ``2 arguments``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def bind_config(
+    elab: Elaborator, owner: str, params: Sequence[ast.Parameter], scope: Scope,
+    arguments: Arguments, span: Span,
+) -> dict[str, Value]:  # fmt: skip
+    """Bind config, whose values are known at compile time, in ``scope``; return them by name."""
+    given = assign(owner, params, arguments, span)
+    config: dict[str, Value] = {}
+    for param in params:
+        operand = given.get(param.name.text)
+        if operand is None:
+            assert param.default is not None
+            operand = elab.operand(param.default, scope)
+        value = constant(elab, param, operand)
+        scope.bind(param.name, value, "config")
+        config[param.name.text] = value
+    return config
+
+
+def constant(elab: Elaborator, param: ast.Parameter, operand: Operand) -> Value:
+    """Return a config value as its declared type. Raises Fault where it is not of it."""
+    value = operand.value
+    if is_poisoned(value):
+        return value
+    if isinstance(value, Tensor | Element | ListValue) or (
+        isinstance(value, Int) and value.is_index
+    ):
+        raise fault(
+            "E0224",
+            f"the config {param.name} must be known at compile time",
+            operand.span,
+            f"this is {describe(value)}",
+            related=[(param.span, "declared here")],
+        )
+    if param.type is None:
+        return value
+    return plain(elab, param.type, operand)
+
+
+def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
+    """Return a value that is no tensor as its declared type. Raises Fault where it is not of it."""
+    value = operand.value
+    if isinstance(declared, ast.CallableType):
+        if declared.kind.text == "layer" or isinstance(value, LayerValue):
+            raise later("a layer as config", declared.span)
+        kind = "fn"
+    elif isinstance(declared, ast.TensorTypeExpr):
+        kind = declared.name.text
+        if declared.dims is not None:
+            raise fault("E0224", "config has no dims", declared.span)
+    else:
+        raise fault("E0224", "config is one value", declared.span)
+    match kind, value:
+        case ("int", Int()) | ("float", Float()) | ("bool", Bool()) | ("text", Text()):
+            return value
+        case "float", Int(size) if isinstance(size, int):
+            return Float(float(size))
+        case "float", Int(size):
+            return Element(scalar.cast(scalar.position(size), elab.precision), weak=True)
+        case "fn", FunctionValue() | BuiltinValue():
+            return value
+        case "schedule", Float() | ScheduleValue():
+            return value
+        case "schedule", Int(size) if isinstance(size, int):
+            return Float(float(size))
+        case ("layer", _) | ("fn", LayerValue()):
+            raise later("a layer as config", operand.span)
+    if kind not in CONFIG_TYPES and kind not in NAMED:
+        raise unknown_type(declared.name if isinstance(declared, ast.TensorTypeExpr) else None)
+    raise wrong_value(_article(kind), value, operand.span)
+
+
+def _article(kind: str) -> str:
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "text": "a text",
+        "fn": "a function",
+        "schedule": "a number or a schedule",
+    }.get(kind, f"a value of type {kind}")
+
+
+def unknown_type(name: ast.Ident | None) -> Exception:
+    """Return the fault for a type that there is not."""
+    assert name is not None
+    known = [*NAMED, *CONFIG_TYPES]
+    close = nearest(name.text, known)
+    hint = f"did you mean {close}?" if close else f"the types are {', '.join(known)}"
+    return fault("E0201", f"unknown type {name}", name.span, hint=hint)
+
+
+def element_type(elab: Elaborator, declared: ast.TensorTypeExpr) -> DType:
+    """Return the element type that a declaration names; ``float`` is the working type."""
+    if declared.name.text == "float":
+        return elab.precision
+    found = NAMED.get(declared.name.text)
+    if found is None:
+        if declared.name.text in CONFIG_TYPES:
+            raise fault(
+                "E0206", f"{declared.name} is not the type of a tensor", declared.name.span,
+                hint="for whole numbers in tensors write i32 or i64"
+                if declared.name.text == "int" else None,
+            )  # fmt: skip
+        raise unknown_type(declared.name)
+    return found
+
+
+# tensors ------------------------------------------------------------------------------------------
+
+
+def bind_tensors(
+    elab: Elaborator, owner: str, params: Sequence[ast.Parameter], scope: Scope,
+    arguments: Arguments, span: Span,
+) -> None:  # fmt: skip
+    """Bind the parameters of an application in ``scope``, with the dims that they bring.
+
+    Those that are no tensors come first, so that dims may be arithmetic on them; then dims that
+    stand alone, then arithmetic, then ``..s``; defaults last, which may use all of it.
+    """
+    given = assign(owner, params, arguments, span)
+    tensors: list[tuple[ast.Parameter, Pattern, Operand]] = []
+    for param in params:
+        operand = given.get(param.name.text)
+        if operand is None:
+            continue
+        declared = param.type
+        if isinstance(declared, ast.TensorTypeExpr) and declared.dims is not None:
+            found = typed(elab, declared, named(operand, param))
+            tensors.append((param, pattern(declared.dims, declared.span), found))
+        else:
+            scope.bind(param.name, single(elab, param, operand), "value")
+    matcher = Matcher(elab, scope)
+    for param, declared_dims, operand in tensors:
+        if not is_poisoned(operand.value):
+            matcher.match(declared_dims, shape_of(operand.value), operand)
+    rests = matcher.finish()
+    for param, declared_dims, operand in tensors:
+        scope.bind(param.name, joined(elab, declared_dims, operand, rests), "value")
+    for param in params:
+        if param.name.text not in given:
+            assert param.default is not None
+            operand = elab.operand(param.default, scope)
+            scope.bind(param.name, single(elab, param, operand), "value")
+
+
+def named(operand: Operand, param: ast.Parameter) -> Operand:
+    """Return the operand with the parameter's name where it has none of its own."""
+    return operand if operand.text else replace(operand, text=param.name.text)
+
+
+def shape_of(value: Value) -> tuple[Size, ...]:
+    """Return the shape of a number or tensor."""
+    return tuple(value.shape) if isinstance(value, Tensor | ListValue) else ()
+
+
+def typed(elab: Elaborator, declared: ast.TensorTypeExpr, operand: Operand) -> Operand:
+    """Check the element type of an argument; numbers without one take the declared type."""
+    dtype = element_type(elab, declared)
+    value = operand.value
+    if is_poisoned(value):
+        return operand
+    found = strong_type(value)
+    if found is dtype:
+        return operand
+    if found is None:
+        match value:
+            case ListValue():
+                return replace(operand, value=Tensor(to_node(elab, operand, dtype)))
+            case Int(size) if dtype.is_float and isinstance(size, int):
+                return replace(operand, value=Float(float(size)))
+            case Int() | Element() if dtype.is_float:
+                assert isinstance(value, Int | Element)
+                expr = value.expr if isinstance(value, Element) else scalar.position(value.size)
+                return replace(operand, value=Element(scalar.cast(expr, dtype), weak=True))
+            case Int() | Element() if dtype.is_int:
+                return operand
+            case Float() if dtype.is_float:
+                return operand
+            case Bool() if dtype is DType.BOOL:
+                return operand
+    actual = natural_type(elab, value)
+    if actual is None:
+        raise wrong_value(f"a tensor of {declared.name}", value, operand.span)
+    cast = declared.name.text
+    raise fault(
+        "E0205",
+        f"{operand.text or 'this'} has the type {actual}, not {dtype}",
+        operand.span,
+        describe(value),
+        related=[(declared.span, "declared here")],
+        hint=f"convert it: {cast}({operand.text or 'x'})",
+    )
+
+
+def single(elab: Elaborator, param: ast.Parameter, operand: Operand) -> Value:
+    """Return an argument whose declaration has no dims: anything untyped, or one value."""
+    declared = param.type
+    value = operand.value
+    if declared is None or is_poisoned(value):
+        return value
+    if isinstance(declared, ast.TupleType):
+        raise fault("E0206", "a parameter is one value", declared.span)
+    if isinstance(declared, ast.CallableType) or declared.name.text in CONFIG_TYPES:
+        is_tensor = isinstance(value, Tensor | Element | ListValue)
+        name = declared.kind.text if isinstance(declared, ast.CallableType) else declared.name.text
+        if not (is_tensor and name in ("float", "bool")):
+            return plain(elab, declared, operand)
+    assert isinstance(declared, ast.TensorTypeExpr)
+    if declared.dims is not None:
+        found = typed(elab, declared, operand)
+        return found.value
+    found = typed(elab, declared, named(operand, param))
+    if shape_of(found.value):
+        raise fault(
+            "E0206",
+            f"{param.name} is one number",
+            operand.span,
+            describe(found.value),
+            related=[(param.span, f"declared {declared.name}, without dims")],
+        )
+    return found.value
+
+
+def joined(
+    elab: Elaborator, declared: Pattern, operand: Operand, rests: Mapping[str, tuple[Size, ...]]
+) -> Value:
+    """Repeat an argument to what all arguments with the same ``..s`` make together."""
+    value = operand.value
+    name = declared.rest.name if declared.rest is not None else None
+    if is_poisoned(value) or name is None:
+        return value
+    joint = rests[name]
+    own = shape_of(value)
+    fixed = len(declared.front) + len(declared.back)
+    if len(own) == len(joint) + fixed and own[len(declared.front) :][: len(joint)] == joint:
+        return value
+    front, back = own[: len(declared.front)], own[len(own) - len(declared.back) :]
+    shape = (*front, *joint, *back)
+    if not declared.back or not isinstance(value, Tensor):
+        return Tensor(stretch(elab, to_node(elab, operand), operand, shape))
+    return Tensor(_stretch_middle(value, len(front), len(back), shape, operand.span))
+
+
+def _stretch_middle(
+    value: Tensor, front: int, back: int, shape: tuple[Size, ...], span: Span
+) -> build.Node:
+    own = value.shape
+    axes = build.axes_for(shape)
+    here = build.subscripts(axes)
+    middle = len(own) - front - back
+    first = len(shape) - back - middle
+    places = [*range(front), *range(first, len(shape))]
+    index: list[Size] = [
+        0 if size == 1 and shape[place] != 1 else here[place]
+        for size, place in zip(own, places, strict=True)
+    ]
+    return build.form(
+        axes, here, build.read(value.node, 0, *index), (value.node,), shape, span=span
+    )
+
+
+def results(declared: ast.TypeExpr | None) -> tuple[ast.TypeExpr, ...]:
+    """Return the declared types of a function's results, one each."""
+    match declared:
+        case None:
+            return ()
+        case ast.TupleType(items):
+            return items
+        case _:
+            return (declared,)
