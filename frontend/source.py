@@ -13,21 +13,25 @@ from nnc.ir.span import Span
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A named text. ``name`` is what messages call it, usually a path as the user wrote it."""
+    """A named text. ``name`` is what messages call it, usually a path as the user wrote it.
+
+    Lines end in a newline alone; the two other conventions are brought to it.
+    """
 
     name: str
     text: str
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        lengths = (len(line) + 1 for line in self.text.split("\n"))
+        text = self.text.replace("\r\n", "\n").replace("\r", "\n")
+        object.__setattr__(self, "text", text)
+        lengths = (len(line) + 1 for line in text.split("\n"))
         object.__setattr__(self, "_starts", (0, *accumulate(lengths)))
 
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> Source:
         """Read a file as UTF-8. Raises OSError, and UnicodeDecodeError where it is not UTF-8."""
-        text = path.read_bytes().decode("utf-8-sig")
-        return cls(name or str(path), text.replace("\r\n", "\n").replace("\r", "\n"))
+        return cls(name or str(path), path.read_bytes().decode("utf-8-sig"))
 
     @property
     def lines(self) -> int:
