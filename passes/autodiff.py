@@ -15,19 +15,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from nnc.ir.build import full
 from nnc.ir.expr import Apply, Const, Expr, Read
 from nnc.ir.graph import Custom, Form, Leaf, Literal, Node, Reshape, postorder, with_inputs
-from nnc.ir.index import Size, axes_of, axis
+from nnc.ir.index import Size, axis
 from nnc.ir.scalar import make
 from nnc.ir.types import DType, TensorType
 from nnc.passes.adjoint import adjoints, differentiable_reads
 from nnc.passes.forms import (
     conjunction,
     conjuncts,
-    constant_node,
     element,
     form_node,
-    is_injective,
+    owns,
     reduced_axes,
     sum_of,
     tidy,
@@ -55,7 +55,7 @@ def gradients(loss: Node, wrt: Sequence[Node], facts: Iterable[Size] = ()) -> li
     """
     if loss.type.shape != () or not loss.type.dtype.is_float:
         raise ValueError(f"the gradient of a {loss.type}: a float scalar is needed")
-    return vjp([(loss, constant_node(1, loss.type, loss.span))], wrt, facts)
+    return vjp([(loss, full((), 1, loss.type.dtype, loss.span))], wrt, facts)
 
 
 def vjp(
@@ -83,7 +83,7 @@ def vjp(
             continue
         for operand, contribution in _contributions(node, total, active, known):
             sums.give(operand, contribution)
-    return [sums.total(w) or constant_node(0, w.type, w.span) for w in wrt]
+    return [sums.total(w) or full(w.type.shape, 0, w.type.dtype, w.span) for w in wrt]
 
 
 def reaches(outputs: Iterable[Node], wrt: Sequence[Node]) -> list[bool]:
@@ -275,9 +275,7 @@ def _chosen(node: Node, form: Form, operands: _Operands, known: tuple[Size, ...]
 
 def _owned_by_result(node: Node, form: Form, known: tuple[Size, ...]) -> None:
     """Refuse reductions whose elements several points of the result's own axes share."""
-    kept = frozenset(name for o in form.out for name in axes_of(o))
-    own = replace(form, axes=tuple((n, e) for n, e in form.axes if n in kept))
-    if not is_injective(own, known):
+    if not owns(form, known):
         raise NotDifferentiable(
             node, f"the {form.reduce} of elements that several subscripts store to one place"
         )

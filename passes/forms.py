@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from nnc.ir.build import axes_for, subscripts, tidy_operands
 from nnc.ir.expr import (
     Apply,
     Const,
     Expr,
-    Number,
+    Position,
     Read,
     loads_in,
-    map_operands,
     map_reads,
     map_sizes,
     reads,
     sizes_in,
 )
-from nnc.ir.graph import Form, Node, form_loads, form_reads
-from nnc.ir.index import Atom, Axis, Poly, Size, axes_of, axis, linear_in_axes, substitute
+from nnc.ir.graph import Form, Node, form_reads
+from nnc.ir.index import Atom, Axis, Poly, Size, axes_of, linear_in_axes, substitute
 from nnc.ir.prove import Facts, facts_of, proves_nonneg
 from nnc.ir.scalar import make
 from nnc.ir.span import Span
@@ -36,8 +36,6 @@ def substitute_axes(expr: Expr, replace_axes: Mapping[str, Size]) -> Expr:
 
 def _fold_positions(expr: Expr) -> Expr:
     """Turn positions that came to a constant into literals."""
-    from nnc.ir.expr import Position
-
     memo: dict[Expr, Expr] = {}
 
     def go(e: Expr) -> Expr:
@@ -84,35 +82,6 @@ def fresh(base: str, taken: set[str]) -> str:
 # -------------------------------------------------------------------------------- operands
 
 
-def used_operands(form: Form) -> list[int]:
-    """Numbers of the operands that ``form`` reads, as values or in subscripts, ascending."""
-    used = {r.operand for r in form_reads(form)}
-    used.update(load.read.operand for load in form_loads(form))
-    return sorted(used)
-
-
-def renumber(form: Form, number: Mapping[int, int]) -> Form:
-    """Return ``form`` with its operands renumbered everywhere."""
-
-    def at(operand: int) -> int:
-        return number[operand]
-
-    def size(s: Size) -> Size:
-        # A subscript is renumbered as the subscript of a position, which is the same walk.
-        from nnc.ir.expr import Position
-
-        moved = map_operands(Position(s), at)
-        assert isinstance(moved, Position)
-        return moved.index
-
-    return replace(
-        form,
-        out=tuple(size(o) for o in form.out),
-        body=map_operands(form.body, at),
-        where=None if form.where is None else map_operands(form.where, at),
-    )
-
-
 def form_node(
     form: Form,
     operands: Sequence[Node],
@@ -121,18 +90,8 @@ def form_node(
     name: str = "",
 ) -> Node:
     """Make a node of ``form``, keeping only the operands it reads, each once."""
-    kept: dict[Node, int] = {}
-    number = {k: kept.setdefault(operands[k], len(kept)) for k in used_operands(form)}
-    if len(kept) != len(operands) or any(k != v for k, v in number.items()):
-        form = renumber(form, number)
-    return Node(form, tuple(kept), type_, span, name)
-
-
-def constant_node(value: Number, type_: TensorType, span: Span | None = None) -> Node:
-    """Make a tensor whose elements are all ``value``."""
-    axes = tuple((f"i{d}", extent) for d, extent in enumerate(type_.shape))
-    out = tuple(axis(name) for name, _ in axes)
-    return Node(Form(axes, out, "none", Const(value, type_.dtype)), (), type_, span)
+    kept, inputs = tidy_operands(form, operands)
+    return Node(kept, inputs, type_, span, name)
 
 
 def sum_of(nodes: Sequence[Node], span: Span | None = None, name: str = "") -> Node:
@@ -140,8 +99,8 @@ def sum_of(nodes: Sequence[Node], span: Span | None = None, name: str = "") -> N
     if len(nodes) == 1:
         return nodes[0]
     type_ = nodes[0].type
-    axes = tuple((f"i{d}", extent) for d, extent in enumerate(type_.shape))
-    out = tuple(axis(a) for a, _ in axes)
+    axes = tuple(axes_for(type_.shape))
+    out = subscripts(axes)
     body: Expr = Read(0, out, type_.dtype)
     for k in range(1, len(nodes)):
         body = make.add(body, Read(k, out, type_.dtype))
@@ -195,7 +154,12 @@ def inside(index: Sequence[Size], shape: Sequence[Size], facts: Facts) -> bool:
 
 
 def is_injective(form: Form, known: Iterable[Size] = ()) -> bool:
-    """Whether no two points of the box store to one element, as far as can be shown.
+    """Whether no two points of the box store to one element, as far as can be shown."""
+    return not undetermined(form, known)
+
+
+def undetermined(form: Form, known: Iterable[Size] = ()) -> frozenset[str]:
+    """The axes of the box that the place of a store does not tell, as far as can be shown.
 
     Dims are taken one at a time: where what is left of a dim, once the axes that other dims
     determine are known, is a mixed-radix number in the remaining axes, it determines those too.
@@ -213,7 +177,7 @@ def is_injective(form: Form, known: Iterable[Size] = ()) -> bool:
                 left -= found
                 pending.remove(o)
                 progress = True
-    return not left
+    return frozenset(left)
 
 
 def _determined(
@@ -226,7 +190,8 @@ def _determined(
     if linear is None:
         return None
     terms = [(name, c) for name, c in linear[0].items() if name in left]
-    return {name for name, _ in terms} if mixed_radix(terms, extents, facts) else None
+    known = mixed_radix(terms, extents, facts) or long_axis(terms, extents) is not None
+    return {name for name, _ in terms} if known else None
 
 
 def mixed_radix(
@@ -254,8 +219,36 @@ def mixed_radix(
     return True
 
 
+def long_axis(terms: Sequence[tuple[str, Size]], extents: Mapping[str, Size]) -> str | None:
+    """The axis of a term ``s * axis`` modulo whose weight all other terms' values differ.
+
+    The others, which must be short, are residues: they and the axis are told by the sum.
+    """
+    for long, s in terms:
+        others = [(c, extents[name]) for name, c in terms if name != long]
+        if isinstance(s, int) and _differ_modulo(others, abs(s)):
+            return long
+    return None
+
+
+def _differ_modulo(terms: Sequence[tuple[Size, Size]], s: int) -> bool:
+    values = [0]
+    for c, extent in terms:
+        if not (isinstance(c, int) and isinstance(extent, int) and len(values) * extent <= s):
+            return False
+        values = [v + c * k for v in values for k in range(extent)]
+    return len({v % s for v in values}) == len(values)
+
+
 def _lightest(weight: Size, terms: Sequence[tuple[str, Size]], facts: Facts) -> bool:
     return all(proves_nonneg(c - weight, facts) for _, c in terms)
+
+
+def owns(form: Form, known: Iterable[Size] = ()) -> bool:
+    """Whether no two points that differ in the result's own axes store to one element."""
+    kept = frozenset(name for o in form.out for name in axes_of(o))
+    own = tuple((name, extent) for name, extent in form.axes if name in kept)
+    return is_injective(replace(form, axes=own), known)
 
 
 def identity_axes(form: Form, shape: Sequence[Size]) -> tuple[str, ...] | None:
