@@ -7,6 +7,9 @@ from typing import Protocol
 
 from nnc.ir import loops
 
+RECORD_VERSION = 1
+"""What the first word of a call record holds. An entry refuses another version with code 2."""
+
 # Layout of the call record, an array of 64-bit words. Words from HEADER on are the addresses of
 # the program's buffers in order, then the values of its dims in order.
 VERSION, TEAM, FAULT_COUNT, FAULT_SITE, FAULT_VALUE = range(5)
@@ -17,7 +20,12 @@ class Code(Protocol):
     """Loaded code of one program."""
 
     def entry(self, name: str) -> int:
-        """Return the address of ``int32 entry(int64 *record)``; 0 is success."""
+        """Return where ``int32 entry(int64 *record)`` is.
+
+        It returns 0, 1 where a check of the data failed (the record's FAULT words then say how
+        many did, and the first one's site and value), or 2 for a record of another version.
+        Raises KeyError for an unknown name.
+        """
         ...
 
 

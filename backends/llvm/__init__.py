@@ -1,1 +1,60 @@
 """Native CPU code through LLVM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nnc.backends.llvm.entries import public_symbol
+from nnc.backends.llvm.loader import Loaded
+from nnc.backends.llvm.module import emit
+from nnc.backends.llvm.objects import LLVMError, assembly, compile_text
+from nnc.backends.llvm.target import choose, host
+from nnc.backends.llvm.values import EmitError
+from nnc.ir.loops import Program
+
+__all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "machine"]
+
+
+def machine() -> str:
+    """Describe this machine as far as code depends on it: compiled code runs where it is equal."""
+    here = host()
+    return f"{here.triple} {here.cpu} {here.features}"
+
+
+class LLVMCode:
+    """Loaded code of one program. Entries may be called as long as it lives."""
+
+    def __init__(self, code: bytes, program_name: str) -> None:
+        self._loaded = Loaded(code)
+        self._program = program_name
+
+    def entry(self, name: str) -> int:
+        """Return the address of an entry. Raises KeyError for an unknown name."""
+        return self._loaded.address(public_symbol(self._program, name))
+
+
+class LLVMBackend:
+    """Implements ``backends.base.Backend``."""
+
+    name = "cpu"
+
+    def text(self, program: Program, options: Mapping[str, str] | None = None) -> str:
+        """Return the LLVM IR of a program. Raises EmitError."""
+        return emit(program, choose(options or {}))
+
+    def assembly(self, program: Program, options: Mapping[str, str] | None = None) -> str:
+        """Return the assembly of a program. Raises EmitError, LLVMError."""
+        target = choose(options or {})
+        return assembly(emit(program, target), target)
+
+    def compile(self, program: Program, options: Mapping[str, str] | None = None) -> bytes:
+        """Return object bytes. ``options`` may hold ``triple``, ``cpu``, ``features``.
+
+        Raises EmitError for a program that breaks a rule, LLVMError where LLVM objects.
+        """
+        target = choose(options or {})
+        return compile_text(emit(program, target), target)
+
+    def load(self, code: bytes, program_name: str) -> LLVMCode:
+        """Make object bytes callable. Raises LLVMError where they are no code for this machine."""
+        return LLVMCode(code, program_name)

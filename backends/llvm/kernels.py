@@ -1,0 +1,196 @@
+"""Kernels and shared functions as LLVM functions.
+
+``void kernel(ptr record, ptr view..., i64 dim..., i64 extent..., i64 begin, i64 end)`` runs the
+tasks from ``begin`` to ``end`` of its grid, counted row-major, so that what all tasks share is
+computed once a call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nnc.backends.llvm.builder import Builder
+from nnc.backends.llvm.memory import Memory, Place
+from nnc.backends.llvm.statements import Body
+from nnc.backends.llvm.target import Target
+from nnc.backends.llvm.values import EmitError, Value
+from nnc.ir.index import product
+from nnc.ir.loops import Buffer, Function, Kernel, Launch, Param, Program, Repeat, Step, When
+from nnc.ir.types import DType
+
+I64 = DType.I64
+
+
+def symbol(kind: str, number: int, name: str) -> str:
+    """Return a symbol that is unique in a module and tells what it is."""
+    return f"{kind}{number}.{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which parameters of a kernel share memory with one that it writes, in some launch."""
+
+    shared: frozenset[int]
+
+    def steady(self, position: int, param: Param) -> bool:
+        """Whether the parameter's contents stay as they are while a task runs."""
+        return param.access == "r" and position not in self.shared
+
+
+def sharing(program: Program) -> dict[str, Sharing]:
+    """Find, for every kernel, the parameters that a launch lets overlap a written one."""
+    kernels = {k.name: k for k in program.kernels}
+    buffers = {b.name: b for b in program.buffers}
+    shared: dict[str, set[int]] = {k.name: set() for k in program.kernels}
+    for entry in program.entries:
+        for launch in launches(entry.steps):
+            params = kernels[launch.kernel].params
+            for i, first in enumerate(launch.views):
+                for j, second in enumerate(launch.views[:i]):
+                    reads_only = params[i].access == params[j].access == "r"
+                    if not reads_only and _overlap(buffers, first, second):
+                        shared[launch.kernel] |= {i, j}
+    return {name: Sharing(frozenset(found)) for name, found in shared.items()}
+
+
+def launches(steps: Sequence[Step]) -> list[Launch]:
+    """Return all launches, those in loops and branches too."""
+    found: list[Launch] = []
+    for step in steps:
+        match step:
+            case Launch():
+                found.append(step)
+            case Repeat(_, _, inner):
+                found += launches(inner)
+            case When(_, yes, no):
+                found += launches(yes) + launches(no)
+            case _:
+                pass
+    return found
+
+
+def place_of(buffers: Mapping[str, Buffer], name: str) -> tuple[str, int]:
+    """Return the outermost buffer around ``name`` and the offset in it, in bytes."""
+    offset = 0
+    buffer = buffers[name]
+    while buffer.inside is not None:
+        offset += buffer.offset * buffer.dtype.bytes
+        buffer = buffers[buffer.inside]
+    return buffer.name, offset
+
+
+def _overlap(buffers: Mapping[str, Buffer], first: str, second: str) -> bool:
+    (root, start), (other_root, other_start) = (place_of(buffers, n) for n in (first, second))
+    if root != other_root:
+        return False
+    low, high = sorted(((start, first), (other_start, second)))
+    size = product(buffers[low[1]].extents)
+    return not isinstance(size, int) or low[0] + size * buffers[low[1]].dtype.bytes > high[0]
+
+
+def emit_kernel(
+    kernel: Kernel,
+    name: str,
+    target: Target,
+    declarations: dict[str, str],
+    functions: Mapping[str, str],
+    shared: Sharing,
+) -> str:
+    """Return the text of a kernel's function. Raises EmitError, naming the kernel."""
+    b = Builder(target, declarations)
+    dims, extents = _numbers("dim", kernel.dims), _numbers("extent", kernel.grid)
+    body = Body(b, Memory(b), dict(dims), _places(kernel.params, shared), {}, functions=functions)
+    try:
+        _tasks(body, kernel, extents)
+    except EmitError as error:
+        raise EmitError(f"kernel {kernel.name}: {error}") from error
+    arguments = ["ptr %record", *_pointers(kernel.params, shared)]
+    arguments += [f"i64 {v.ref}" for v in (*dims.values(), *extents.values())]
+    arguments += ["i64 %begin", "i64 %end"]
+    return b.text(f"define internal void @{name}({', '.join(arguments)}) nounwind")
+
+
+def emit_function(
+    function: Function,
+    name: str,
+    target: Target,
+    declarations: dict[str, str],
+    functions: Mapping[str, str],
+) -> str:
+    """Return the text of a shared function. Raises EmitError, naming the function."""
+    b = Builder(target, declarations)
+    unknown = Sharing(frozenset(range(len(function.params))))
+    sizes = _numbers("size", function.sizes)
+    body = Body(
+        b, Memory(b), dict(sizes), _places(function.params, unknown), {}, functions=functions
+    )
+    try:
+        body.run(function.body)
+    except EmitError as error:
+        raise EmitError(f"function {function.name}: {error}") from error
+    b.block.end = "ret void"
+    arguments = ["ptr %record", *_pointers(function.params, unknown)]
+    arguments += [f"i64 {v.ref}" for v in sizes.values()]
+    return b.text(f"define internal void @{name}({', '.join(arguments)}) nounwind")
+
+
+def _local(kind: str, number: int, name: str) -> str:
+    return f"%{kind}{number}.{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+
+
+def _numbers(kind: str, names: Sequence[str]) -> dict[str, Value]:
+    return {n: Value(_local(kind, i, n), I64, positive=True) for i, n in enumerate(names)}
+
+
+def _places(params: Sequence[Param], shared: Sharing) -> dict[str, Place]:
+    return {
+        p.name: Place(
+            Value(_local("view", i, p.name), I64),
+            p.dtype,
+            p.extents,
+            steady=shared.steady(i, p),
+        )
+        for i, p in enumerate(params)
+    }
+
+
+def _pointers(params: Sequence[Param], shared: Sharing) -> list[str]:
+    texts = []
+    for i, param in enumerate(params):
+        attributes = f"align {param.dtype.bytes}"
+        if i not in shared.shared:
+            attributes = f"noalias {attributes}"
+        if param.access == "r":
+            attributes += " readonly"
+        texts.append(f"ptr {attributes} {_local('view', i, param.name)}")
+    return texts
+
+
+def _tasks(body: Body, kernel: Kernel, extents: Mapping[str, Value]) -> None:
+    """Write the loop over the tasks of one call around the kernel's body."""
+    b = body.b
+    inside, after = b.new_block("task"), b.new_block("done")
+    before = b.block
+    b.jump(inside)
+    with b.scope(inside):
+        task = b.phi(inside, "i64")
+        task.add("%begin", before)
+        rest = Value(task.ref, I64, 1, b.depth, positive=True)
+        for name in reversed(kernel.grid[1:]):
+            body.names[name] = _udiv(b, "urem", rest, extents[name])
+            rest = _udiv(b, "udiv", rest, extents[name])
+        if kernel.grid:
+            body.names[kernel.grid[0]] = rest
+        body.run(kernel.body)
+        following = b.once(f"add nuw nsw i64 {task.ref}, 1")
+        more = b.once(f"icmp ult i64 {following}, %end")
+        task.add(following, b.block)
+        b.branch(more, inside, after)
+    b.move_to(after)
+    after.end = "ret void"
+
+
+def _udiv(b: Builder, name: str, value: Value, by: Value) -> Value:
+    return replace(b.make(I64, 1, f"{name} i64 {value.ref}, {by.ref}", (value, by)), positive=True)

@@ -1,0 +1,34 @@
+"""A program of loops as the text of one LLVM module."""
+
+from __future__ import annotations
+
+from nnc.backends.llvm.entries import emit_entry
+from nnc.backends.llvm.kernels import Sharing, emit_function, emit_kernel, sharing, symbol
+from nnc.backends.llvm.support import support
+from nnc.backends.llvm.target import Target
+from nnc.ir.loops import Program
+
+
+def emit(program: Program, target: Target) -> str:
+    """Return the LLVM IR of ``program`` for ``target``.
+
+    Raises EmitError where the program breaks a rule of loop IR.
+    """
+    declarations: dict[str, str] = {}
+    functions = {f.name: symbol("function", i, f.name) for i, f in enumerate(program.functions)}
+    texts = [
+        emit_function(f, functions[f.name], target, declarations, functions)
+        for f in program.functions
+    ]
+    shared = sharing(program)
+    kernels = {}
+    for i, kernel in enumerate(program.kernels):
+        name = symbol("kernel", i, kernel.name)
+        kernels[kernel.name] = kernel, name
+        overlap = shared.get(kernel.name, Sharing(frozenset()))
+        texts.append(emit_kernel(kernel, name, target, declarations, functions, overlap))
+    for i, entry in enumerate(program.entries):
+        texts.append(emit_entry(program, entry, i, kernels, target, declarations))
+    text = support(target)
+    extra = [line for name, line in sorted(declarations.items()) if f"@{name}(" not in text]
+    return "\n".join([f'target triple = "{target.triple}"', text, *extra, "", *texts])

@@ -1,0 +1,221 @@
+"""LLVM text that every compiled program carries: sharing out tasks, faults, the float state.
+
+A launch has tasks 0 to n - 1. Alone, a thread runs them all. In a team every thread walks through
+the whole entry and, at each launch, claims ranges of tasks from one counter that only grows: a
+launch owns the numbers from the sum of all earlier launches' tasks on, so the counter never needs
+to be reset and threads may be at different launches where no barrier stands between them.
+
+A barrier of the program becomes a real one only before a launch that needs it: what one thread
+did alone is in order for that thread anyway.
+"""
+
+from __future__ import annotations
+
+from nnc.backends.llvm.abi import CORE_BARRIER, CORE_CLAIMED
+from nnc.backends.llvm.memory import ZEROS
+from nnc.backends.llvm.target import Target
+
+# The walk of one thread through an entry: words of its state.
+STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_OPEN, STATE_FENCED = range(5)
+STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(5, 11)
+STATE_WORDS = 12
+
+# Chunks per thread: small enough to even out, large enough to walk through memory in order.
+_SHARES = 8
+
+
+def _at(name: str, word: int) -> str:
+    return f"  %{name} = getelementptr i64, ptr %s, i64 {word}\n"
+
+
+_SHARE = f"""
+define internal void @nnc.open(ptr %s, i64 %total) {{
+entry:
+{_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
+{_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
+{_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
+  store i64 0, ptr %mode
+  %some = icmp sgt i64 %total, 0
+  br i1 %some, label %busy, label %out
+busy:
+  %core = load ptr, ptr %corep
+  %alone = icmp eq ptr %core, null
+  br i1 %alone, label %all, label %team
+team:
+  %single = icmp eq i64 %total, 1
+  %kind = select i1 %single, i64 1, i64 2
+  %matters = select i1 %single, i64 2, i64 3
+  %fenced = load i64, ptr %fencedp
+  %waits = and i64 %fenced, %matters
+  %wait = icmp ne i64 %waits, 0
+  br i1 %wait, label %meet, label %go
+meet:
+  %barrierp = getelementptr i8, ptr %core, i64 {CORE_BARRIER}
+  %barrier = load ptr, ptr %barrierp
+  call void %barrier(ptr %core)
+  store i64 0, ptr %fencedp
+  store i64 0, ptr %openp
+  br label %go
+go:
+  %open = load i64, ptr %openp
+  %open1 = or i64 %open, %kind
+  store i64 %open1, ptr %openp
+  br i1 %single, label %one, label %many
+one:
+  %thread = load i64, ptr %threadp
+  %mine = icmp eq i64 %thread, 0
+  br i1 %mine, label %all, label %out
+all:
+  store i64 1, ptr %mode
+  store i64 %total, ptr %limit
+  br label %out
+many:
+  %start = load i64, ptr %limit
+  %stop = add i64 %start, %total
+  %threads = load i64, ptr %threadsp
+  %shares = mul i64 %threads, {_SHARES}
+  %even = udiv i64 %total, %shares
+  %chunk = call i64 @llvm.umax.i64(i64 %even, i64 1)
+  store i64 2, ptr %mode
+  store i64 %start, ptr %first
+  store i64 %stop, ptr %limit
+  store i64 %chunk, ptr %chunkp
+  br label %out
+out:
+  ret void
+}}
+declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.umin.i64(i64, i64)
+define internal i1 @nnc.claim(ptr %s) {{
+entry:
+{_at("modep", STATE_MODE)}{_at("firstp", STATE_FIRST)}{_at("limitp", STATE_LIMIT)}\
+{_at("chunkp", STATE_CHUNK)}{_at("beginp", STATE_BEGIN)}{_at("endp", STATE_END)}\
+{_at("corep", STATE_CORE)}\
+  %mode = load i64, ptr %modep
+  %limit = load i64, ptr %limitp
+  switch i64 %mode, label %no [ i64 1, label %all
+                                i64 2, label %share ]
+all:
+  store i64 0, ptr %modep
+  store i64 0, ptr %beginp
+  store i64 %limit, ptr %endp
+  ret i1 true
+share:
+  %core = load ptr, ptr %corep
+  %first = load i64, ptr %firstp
+  %chunk = load i64, ptr %chunkp
+  %counter = getelementptr i8, ptr %core, i64 {CORE_CLAIMED}
+  %seen = load atomic i64, ptr %counter monotonic, align 8
+  br label %try
+try:
+  %now = phi i64 [%seen, %share], [%other, %next]
+  %left = icmp ult i64 %now, %limit
+  br i1 %left, label %next, label %no
+next:
+  %wanted = add i64 %now, %chunk
+  %upto = call i64 @llvm.umin.i64(i64 %wanted, i64 %limit)
+  %swap = cmpxchg ptr %counter, i64 %now, i64 %upto monotonic monotonic
+  %other = extractvalue {{ i64, i1 }} %swap, 0
+  %won = extractvalue {{ i64, i1 }} %swap, 1
+  br i1 %won, label %got, label %try
+got:
+  %begin = sub i64 %now, %first
+  %end = sub i64 %upto, %first
+  store i64 %begin, ptr %beginp
+  store i64 %end, ptr %endp
+  ret i1 true
+no:
+  ret i1 false
+}}
+define internal void @nnc.fence(ptr %s) {{
+{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
+  %open = load i64, ptr %openp
+  %fenced = load i64, ptr %fencedp
+  %both = or i64 %open, %fenced
+  store i64 %both, ptr %fencedp
+  store i64 0, ptr %openp
+  ret void
+}}
+"""
+
+_FAULT = """
+define internal void @nnc.fault(ptr %record, i64 %site, i64 %value) cold noinline {{
+  %count = getelementptr i64, ptr %record, i64 {count}
+  %earlier = atomicrmw add ptr %count, i64 1 monotonic
+  %first = icmp eq i64 %earlier, 0
+  br i1 %first, label %keep, label %done
+keep:
+  %sitep = getelementptr i64, ptr %record, i64 {site}
+  %valuep = getelementptr i64, ptr %record, i64 {value}
+  store i64 %site, ptr %sitep
+  store i64 %value, ptr %valuep
+  br label %done
+done:
+  ret void
+}}
+"""
+
+_X86_STATE = """
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+declare void @llvm.x86.sse.stmxcsr(ptr)
+define internal i64 @nnc.float.enter() noinline {
+  %now = alloca i32
+  %ours = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %now)
+  store i32 8064, ptr %ours
+  call void @llvm.x86.sse.ldmxcsr(ptr %ours)
+  %old = load i32, ptr %now
+  %wide = zext i32 %old to i64
+  ret i64 %wide
+}
+define internal void @nnc.float.leave(i64 %old) noinline {
+  %now = alloca i32
+  %narrow = trunc i64 %old to i32
+  store i32 %narrow, ptr %now
+  call void @llvm.x86.sse.ldmxcsr(ptr %now)
+  ret void
+}
+"""
+
+_ARM_STATE = """
+declare i64 @llvm.aarch64.get.fpcr()
+declare void @llvm.aarch64.set.fpcr(i64)
+define internal i64 @nnc.float.enter() noinline {
+  %old = call i64 @llvm.aarch64.get.fpcr()
+  call void @llvm.aarch64.set.fpcr(i64 0)
+  ret i64 %old
+}
+define internal void @nnc.float.leave(i64 %old) noinline {
+  call void @llvm.aarch64.set.fpcr(i64 %old)
+  ret void
+}
+"""
+
+_NO_STATE = """
+define internal i64 @nnc.float.enter() {
+  ret i64 0
+}
+define internal void @nnc.float.leave(i64 %old) {
+  ret void
+}
+"""
+
+
+def float_state(target: Target) -> str:
+    """Return ``nnc.float.enter`` and ``nnc.float.leave``.
+
+    Between them floats round to nearest, denormals are kept and exceptions are masked, whatever
+    the caller had set; else the bits of a result would depend on which thread computed it.
+    """
+    if target.arch in ("x86_64", "i686", "i386"):
+        return _X86_STATE
+    return _ARM_STATE if target.arch == "aarch64" else _NO_STATE
+
+
+def support(target: Target) -> str:
+    """Return the functions that kernels and entries of every program call."""
+    from nnc.backends.base import FAULT_COUNT, FAULT_SITE, FAULT_VALUE
+
+    fault = _FAULT.format(count=FAULT_COUNT, site=FAULT_SITE, value=FAULT_VALUE)
+    zeros = f"{ZEROS} = internal constant [64 x i8] zeroinitializer, align 64\n"
+    return zeros + _SHARE + fault + float_state(target)
