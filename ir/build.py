@@ -6,11 +6,11 @@ Shapes must fit exactly; every function raises ValueError where they do not, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from nnc.ir import scalar
-from nnc.ir.expr import Const, Expr, Loaded, Number, Read, map_operands
+from nnc.ir.expr import Const, Expr, Loaded, Number, Position, Read, loads_in, map_operands, walk
 from nnc.ir.graph import REDUCTIONS, Form, Leaf, Literal, Node, Reshape
 from nnc.ir.index import Atom, Poly, Size, axis, substitute_atoms
 from nnc.ir.span import Span
@@ -75,9 +75,11 @@ def form(
 def tidy_operands(made: Form, inputs: Sequence[Node]) -> tuple[Form, tuple[Node, ...]]:
     """Renumber operands by first use, joining equal nodes and leaving out what is not read."""
     number: dict[Node, int] = {}
+    for operand in _operands(made):
+        number.setdefault(inputs[operand], len(number))
 
     def renumber(operand: int) -> int:
-        return number.setdefault(inputs[operand], len(number))
+        return number[inputs[operand]]
 
     def change(atom: Atom) -> Size:
         if isinstance(atom, Loaded):
@@ -93,6 +95,22 @@ def tidy_operands(made: Form, inputs: Sequence[Node]) -> tuple[Form, tuple[Node,
         where=None if made.where is None else map_operands(made.where, renumber),
     )
     return tidy, tuple(number)
+
+
+def _operands(made: Form) -> Iterator[int]:
+    """Yield operand numbers in the order in which the text of the form shows them."""
+    for size in made.out:
+        yield from (load.read.operand for load in loads_in(size))
+    for expr in (made.where, made.body):
+        for e in () if expr is None else walk(expr):
+            index: tuple[Size, ...] = ()
+            match e:
+                case Position(at):
+                    index = (at,)
+                case Read(operand, index):
+                    yield operand
+            for size in index:
+                yield from (load.read.operand for load in loads_in(size))
 
 
 def axes_for(shape: Sequence[Size], prefix: str = "i") -> list[tuple[str, Size]]:
