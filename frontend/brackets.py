@@ -15,6 +15,8 @@ from nnc.frontend.diagnostics import Diagnostic, Diagnostics, Fix
 from nnc.frontend.source import Source
 
 MAX_DEPTH = 100
+FOUND_FIRST = "this is found first"
+_MAX_UNCLOSED = 5  # a text that leaves more open than this is not worth a line for each
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 # the head of a top-level item at the start of a line: nothing can be open there
 _ITEM = r"(?m:^)(?:import|model|train|fn|layer|optimizer|schedule|test)(?=[ \t]+[A-Za-z_\"])"
@@ -65,6 +67,7 @@ class _Matcher:
     stack: list[_Open] = field(default_factory=list)
     edits: list[tuple[int, int, str]] = field(default_factory=list)
     doubtful: list[tuple[int, int]] = field(default_factory=list)
+    unclosed: int = 0
 
     def run(self) -> None:
         for match in _TOKEN.finditer(self.source.text):
@@ -89,7 +92,7 @@ class _Matcher:
             self.stack.pop()
         elif any(_PAIRS[o.sign] == sign for o in self.stack):
             while _PAIRS[self.stack[-1].sign] != sign:
-                self._leave(at, f"`{sign}` is found first")
+                self._leave(at, FOUND_FIRST)
             self.stack.pop()
         elif self.stack:
             self._wrong_pair(self.stack.pop(), sign, at)
@@ -104,7 +107,8 @@ class _Matcher:
         blocks = [o for o in self.stack if o.sign == "{"]
         if any(o.indent == indent for o in blocks):
             while self.stack and self.stack[-1].indent > indent:
-                self._leave(at, "this `}` is indented as an outer one")
+                inner = self.stack[-1].sign == "{"
+                self._leave(at, "this `}` is indented as an outer one" if inner else FOUND_FIRST)
 
     def _leave_all(self, at: int, why: str) -> None:
         while self.stack:
@@ -115,15 +119,17 @@ class _Matcher:
         opening = self.stack.pop()
         closing = _PAIRS[opening.sign]
         here = self.source.span(at, min(at + 1, len(self.source.text)))
-        self.diagnostics.add(
-            Diagnostic(
-                "E0103",
-                f"this `{opening.sign}` is never closed",
-                self.source.span(opening.at, opening.at + 1),
-                f"no `{closing}` for it",
-                ((here, why),),
+        self.unclosed += 1
+        if self.unclosed <= _MAX_UNCLOSED:
+            self.diagnostics.add(
+                Diagnostic(
+                    "E0103",
+                    f"this `{opening.sign}` is never closed",
+                    self.source.span(opening.at, opening.at + 1),
+                    f"no `{closing}` for it",
+                    ((here, why),),
+                )
             )
-        )
         if opening.sign == "{":
             before_line = at > 0 and self.source.text[at - 1] == "\n"
             self.edits.append((at, at, "}\n" if before_line else "}"))

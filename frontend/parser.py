@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 200
 _MAX_ERRORS = 50
+_NEXT_LINE = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+([ \t]*)(\S)")
 _SKIP = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[()\[\]{}\n]')
 
 
@@ -112,7 +113,6 @@ class _Reader:
         if token.type == "_NL":
             end = min(self._text.index("\n", at) + 1, end)
         line = [(t.type, str(t), self._token_span(t)) for t in self._line]
-        at_item = not any(v.type == "LBRACE" for v in self._state.value_stack if hasattr(v, "type"))
         return explain(
             Stuck(
                 token.type,
@@ -120,9 +120,14 @@ class _Reader:
                 self._span(at, end),
                 self._accepts(),
                 line,
-                at_item,
+                self._at_item(),
+                self._text[end : end + 1],
             )
         )
+
+    def _at_item(self) -> bool:
+        """Whether the parser stands outside all braces."""
+        return not any(getattr(v, "type", "") == "LBRACE" for v in self._state.value_stack)
 
     def _accepts(self) -> frozenset[str]:
         return frozenset(self._session.accepts())  # type: ignore[no-untyped-call]
@@ -185,7 +190,7 @@ class _Reader:
         for match in _SKIP.finditer(self._text, at):
             sign = match.group()
             if sign == "\n":
-                if depth <= 0 and not _continuation().match(self._text, match.start()):
+                if depth <= 0 and not self._goes_on(match.start()):
                     return match.start()
             elif sign in "([{":
                 depth += 1
@@ -194,6 +199,15 @@ class _Reader:
                     return match.start()
                 depth -= 1
         return len(self._text)
+
+    def _goes_on(self, newline: int) -> bool:
+        """Whether what follows a newline belongs to the statement before, mistaken or not."""
+        if _continuation().match(self._text, newline):
+            return True
+        following = _NEXT_LINE.match(self._text, newline)
+        if following is None:
+            return False
+        return following[2] == "{" or (self._at_item() and bool(following[1]))
 
 
 @lru_cache(maxsize=1)

@@ -59,13 +59,25 @@ _SPELLING = {
 }  # fmt: skip
 
 
+_DOUBLED = {
+    "**": ("a power is written `^`", "^"),
+    ":=": ("a binding is written `name = value`", "="),
+    "<-": ("a binding is written `name = value`", None),
+    "=>": ("a function's value follows `=`", None),
+    "++": ("write `x = x + 1`", None),
+    **{f"{op}=": (f"write `x = x {op} ...`", None) for op in "+-*/@%^"},
+}
+_OPEN_ENDED = frozenset("=,+-*/%@^<") | {"==", "!=", "<=", ">=", ">", "//", "|>", "->"}
+
+
 @dataclass(frozen=True, slots=True)
 class Stuck:
     """The state of a parse that cannot go on.
 
     ``found`` is the token's type, ``text`` what it says, ``span`` where; ``accepts`` are the token
     types that would do. ``line`` are the (type, text, span) of the statement's tokens before it;
-    ``at_item`` tells that they began at the top level, not in a block.
+    ``at_item`` tells that they began at the top level, not in a block. ``after`` is the character
+    that follows the token.
     """
 
     found: str
@@ -74,6 +86,7 @@ class Stuck:
     accepts: frozenset[str]
     line: Sequence[tuple[str, str, Span]]
     at_item: bool
+    after: str = ""
 
 
 def bad_character(text: str, at: int, span: Span) -> Diagnostic:
@@ -94,25 +107,39 @@ def explain(stuck: Stuck) -> Diagnostic:
         diagnostic = rule(stuck)
         if diagnostic is not None:
             return diagnostic
-    expected = _expected(stuck.accepts)
-    found = _found(stuck)
+    label = f"expected {_expected(stuck.accepts)}"
+    if not stuck.line or stuck.found in ("_NL", "$END"):
+        return Diagnostic("E0101", f"unexpected {_found(stuck)}", stuck.span, label)
+    _, before, span = stuck.line[-1]
+    if before not in _OPEN_ENDED:
+        return Diagnostic("E0101", f"unexpected {_found(stuck)}", stuck.span, label)
     return Diagnostic(
-        "E0101", f"expected {expected}, found {found}", stuck.span, f"expected {expected}"
+        "E0101",
+        f"unexpected {_found(stuck)}",
+        stuck.span,
+        label,
+        ((span, f"`{before}` needs something after it"),),
     )
 
 
 def _reserved(stuck: Stuck) -> Diagnostic | None:
+    if len(stuck.line) == 1 and stuck.line[0][1] in RESERVED and stuck.found == "EQUAL":
+        return _not_a_name(*stuck.line[0][1:])
     if "NAME" not in stuck.accepts or stuck.text not in RESERVED:
         return None
     if "INT" in stuck.accepts and stuck.text not in ("scan", "repeat"):
         return None  # an expression is missing; the word is not meant as a name
+    return _not_a_name(stuck.text, stuck.span)
+
+
+def _not_a_name(word: str, span: Span) -> Diagnostic:
     return Diagnostic(
         "E0108",
-        f"`{stuck.text}` is a word of the language and cannot be a name",
-        stuck.span,
+        f"`{word}` is a word of the language and cannot be a name",
+        span,
         "expected a name",
-        hint=f"call it `{stuck.text}_`",
-        fix=Fix(stuck.span, f"{stuck.text}_"),
+        hint=f"call it `{word}_`",
+        fix=Fix(span, f"{word}_"),
     )
 
 
@@ -172,9 +199,6 @@ def _misplaced(stuck: Stuck) -> Diagnostic | None:
 def _assignment(stuck: Stuck) -> Diagnostic | None:
     if stuck.found != "EQUAL" or "CMP" not in stuck.accepts:
         return None
-    before = stuck.line[-1] if stuck.line else None
-    if before and before[0] in ("PLUS", "MINUS", "MUL"):
-        return None
     return Diagnostic(
         "E0101",
         "`=` binds a name; it does not compare",
@@ -187,23 +211,61 @@ def _assignment(stuck: Stuck) -> Diagnostic | None:
 
 def _doubled(stuck: Stuck) -> Diagnostic | None:
     """Return a diagnostic for operators of other languages that are two of ours."""
-    if not stuck.line or stuck.line[-1][2].end != stuck.span.start:
+    both, span = (
+        stuck.text + stuck.after,
+        Span(stuck.span.file, stuck.span.start, stuck.span.end + 1),
+    )
+    if both not in _DOUBLED and stuck.line and stuck.line[-1][2].end == stuck.span.start:
+        both, span = stuck.line[-1][1] + stuck.text, stuck.line[-1][2].to(stuck.span)
+    if both not in _DOUBLED:
         return None
-    _, before, span = stuck.line[-1]
-    both = before + stuck.text
-    both_span = span.to(stuck.span)
-    if both == "**":
-        hint, fix = "a power is written `^`", Fix(both_span, "^")
-    elif both in ("+=", "-=", "*=", "/=", "@="):
-        hint, fix = f"write `x = x {before} ...`", None
-    elif both == ":=":
-        hint, fix = "write `=`", Fix(both_span, "=")
-    elif both == "<-":
-        hint, fix = "a binding is written `name = value`", None
-    else:
-        return None
+    hint, replacement = _DOUBLED[both]
     message = f"`{both}` is not an operator of the language"
-    return Diagnostic("E0101", message, both_span, "", hint=hint, fix=fix)
+    fix = Fix(span, replacement) if replacement else None
+    return Diagnostic("E0101", message, span, hint=hint, fix=fix)
+
+
+def _decimal_point(stuck: Stuck) -> Diagnostic | None:
+    """Return a diagnostic for `.5` and `5.`."""
+    bare = stuck.found == "DOT" and stuck.after.isdigit()
+    before = stuck.line[-2:]
+    trailing = [t for t, _, _ in before] == ["INT", "DOT"]
+    if not (bare or trailing):
+        return None
+    span = before[0][2].to(before[1][2]) if trailing else stuck.span
+    return Diagnostic(
+        "E0101", "this decimal is not complete", span, "a digit is missing", hint=_CHARACTERS["."]
+    )
+
+
+def _one_list(stuck: Stuck) -> Diagnostic | None:
+    """Return a diagnostic for a layer, optimizer or schedule with one parameter list."""
+    if not stuck.line or stuck.line[0][1] not in ("layer", "optimizer", "schedule"):
+        return None
+    if stuck.line[-1][0] != "RPAR" or stuck.found not in ("ARROW", "LBRACE", "EQUAL", "_NL"):
+        return None
+    if "LPAR" not in stuck.accepts:
+        return None
+    word = stuck.line[0][1]
+    return Diagnostic(
+        "E0121",
+        f"this {word} has one parameter list and needs two",
+        stuck.line[0][2].to(stuck.line[-1][2]),
+        "first its settings, then what it is applied to",
+        hint=f"without settings, write `{word} {stuck.line[1][1]}()(...)`",
+    )
+
+
+def _brace_on_next_line(stuck: Stuck) -> Diagnostic | None:
+    if stuck.found != "_NL" or "LBRACE" not in stuck.accepts or "PLUS" in stuck.accepts:
+        return None
+    return Diagnostic(
+        "E0101",
+        "the line ends before the body",
+        stuck.span,
+        f"expected {_expected(stuck.accepts)}",
+        hint="the `{` stands at the end of the line that it belongs to",
+    )
 
 
 def _pipe(stuck: Stuck) -> Diagnostic | None:
@@ -223,6 +285,13 @@ def _bare_expression(stuck: Stuck) -> Diagnostic | None:
         return None
     if stuck.at_item or "COLON" not in stuck.accepts:
         return None
+    if stuck.line[0][1] in PORT_WORDS and stuck.found in ("_NL", "RBRACE"):
+        return Diagnostic(
+            "E0101",
+            f"`{stuck.line[0][1]}` declares nothing here",
+            stuck.line[0][2],
+            "expected what it declares after it",
+        )
     if stuck.found in ("LPAR", "PIPE", "DOT", "_NL", "RBRACE", "PLUS", "MINUS", "MUL"):
         return Diagnostic(
             "E0120",
@@ -236,21 +305,24 @@ def _bare_expression(stuck: Stuck) -> Diagnostic | None:
 
 _RULES: tuple[Callable[[Stuck], Diagnostic | None], ...] = (
     _doubled,
+    _decimal_point,
     _reserved,
     _slip,
     _misplaced,
     _assignment,
-    _pipe,
     _bare_expression,
+    _pipe,
+    _one_list,
+    _brace_on_next_line,
 )
 
 
 def _found(stuck: Stuck) -> str:
     if stuck.found in ("_NL", "$END"):
-        return _SPELLING[stuck.found]
+        return "end of the line" if stuck.found == "_NL" else "end of the file"
     if stuck.text in RESERVED:
         return f"`{stuck.text}`"
-    kind = {"NAME": "the name ", "INT": "the number ", "FLOAT": "the number "}
+    kind = {"NAME": "name ", "INT": "number ", "FLOAT": "number "}
     return f"{kind.get(stuck.found, '')}`{stuck.text}`"
 
 
@@ -269,10 +341,14 @@ def _expected(accepts: frozenset[str]) -> str:
     elif {"NAME", "LPAR"} <= left and "CMP" not in left:
         said.append("a type")
         left -= {"NAME", "LPAR"}
-    # after a whole expression, brackets and operators could always follow: no news
-    if left & _OPERATORS >= {"PLUS", "MUL"} or len(left - _OPERATORS) > 1:
-        after = left - _OPERATORS - ({"LPAR", "LSQB"} if "PLUS" in left else set())
-        left = after or left
+    if {"PLUS", "MUL"} <= left:  # after a whole expression anything may follow
+        if "_NL" in left:
+            said.append("an operator")
+            left = {"_NL"}
+        else:
+            left = (left & {"RPAR", "RSQB", "COMMA", "THEN", "ELSE", "LBRACE"}) or left
+    elif len(left - _OPERATORS) > 1:
+        left -= _OPERATORS
     if "_NL" in left:
         left.discard("$END")
     said += sorted(_spell(t) for t in left)
