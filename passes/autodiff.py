@@ -88,8 +88,10 @@ def vjp(
 
 def reaches(outputs: Iterable[Node], wrt: Sequence[Node]) -> list[bool]:
     """Whether a derivative path leads from any of ``outputs`` to each of ``wrt``."""
-    order = postorder(outputs)
-    return [bool(_active(order, {_key(w)})) for w in wrt]
+    roots = list(outputs)
+    order = postorder(roots)
+    found = [_active(order, {_key(w)}) for w in wrt]
+    return [any(root in active for root in roots) for active in found]
 
 
 def _key(node: Node) -> Key:
