@@ -1,0 +1,232 @@
+"""From graphs to a loop program: groups, kernels, results in their places, barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nnc.ir import loops
+from nnc.ir.graph import Form, Graph, Leaf, Literal, Node
+from nnc.ir.index import Axis, Size, dims_of, product
+from nnc.ir.types import DType
+from nnc.passes.hazards import Memory, touched, with_barriers
+from nnc.passes.schedule.kernel import Sites, Tensor, Work
+from nnc.passes.schedule.rows import Phase
+from nnc.passes.schedule.stage import Stage, root, stage_of
+from nnc.passes.schedule.strategies import Nested, literal, rows, schedule, single
+
+
+@dataclass(frozen=True, slots=True)
+class LowerOptions:
+    """``sequences``: further entries, each of which runs other entries one after the other."""
+
+    fuse: bool = True
+    sequences: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def lower(
+    name: str,
+    entries: Mapping[str, Graph],
+    layout: Sequence[loops.Buffer],
+    options: LowerOptions | None = None,
+) -> loops.Program:
+    """Lower ``entries`` to one program over the buffers of ``layout``.
+
+    ``layout`` lists all buffers but scratch, named ``space:name``; a leaf or an output of that
+    space and name is that buffer.
+
+    Raises:
+        KeyError: a graph speaks of a buffer that ``layout`` lacks.
+        Unsupported: a form that no schedule takes.
+    """
+    options = options or LowerOptions()
+    program = _Program({b.name: b for b in layout})
+    made = {entry: _Entry(program, entry, graph) for entry, graph in entries.items()}
+    launches = {entry: lowering.launches() for entry, lowering in made.items()}
+    for sequence, parts in options.sequences.items():
+        launches[sequence] = [launch for part in parts for launch in launches[part]]
+    used = {view for steps in launches.values() for s in steps for view in s.views}
+    scratch = [b for b in program.scratch.values() if b.name in used]
+    buffers = (*layout, *scratch)
+    memory = Memory(buffers)
+    by_name = {k.name: k for k in program.kernels}
+    finished = tuple(
+        loops.Entry(entry, _dims(steps, by_name), tuple(with_barriers(steps, by_name, memory)))
+        for entry, steps in launches.items()
+    )
+    dims = dict.fromkeys(d for b in buffers for n in b.extents for d in sorted(dims_of(n)))
+    dims.update(dict.fromkeys(d for e in finished for d in e.dims))
+    return loops.Program(
+        name=name,
+        dims=tuple(dims),
+        buffers=buffers,
+        functions=(),
+        kernels=tuple(program.kernels),
+        entries=finished,
+        sites=tuple(program.sites.numbers),
+    )
+
+
+def _dims(steps: Sequence[loops.Launch], kernels: Mapping[str, loops.Kernel]) -> tuple[str, ...]:
+    found = {d for s in steps for n in s.extents for d in dims_of(n)}
+    found |= {d for s in steps for d in kernels[s.kernel].dims}
+    return tuple(sorted(found))
+
+
+@dataclass(slots=True)
+class _Program:
+    """What the entries of a program share."""
+
+    layout: Mapping[str, loops.Buffer]
+    kernels: list[loops.Kernel] = field(default_factory=list)
+    scratch: dict[str, loops.Buffer] = field(default_factory=dict)
+    sites: Sites = field(default_factory=Sites)
+
+    def new_scratch(self, stem: str, dtype: DType, size: Size) -> str:
+        """Add a scratch buffer of ``size`` elements and return its name."""
+        name = f"{stem}.{len(self.scratch)}"
+        self.scratch[name] = loops.Buffer(name, dtype, (size,), "scratch")
+        return name
+
+    def tensor(self, name: str) -> Tensor:
+        """The memory of that name."""
+        buffer = self.scratch.get(name) or self.layout[name]
+        return Tensor(name, buffer.dtype, product(buffer.extents))
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The lowering of one graph."""
+
+    program: _Program
+    name: str
+    graph: Graph
+    keys: dict[Node, str] = field(default_factory=dict)
+
+    def launches(self) -> list[loops.Launch]:
+        """Lower the graph; return its launches in order."""
+        program = self.program
+        work = Work(program.tensor, self._scratch, program.sites, program.kernels)
+        values = self._copies_of_leaves(work)
+        for node in self._order():
+            match node.op:
+                case Literal(items) if len(items) != 1 or self._is_result(node):
+                    literal(self.key(node), items, work)
+                case Form():
+                    stage = stage_of(node, self.key, self.graph.facts)
+                    schedule(single(stage, node.name or stage.reduce), work)
+                case _:
+                    pass
+        return _Results(self, work, values).place()
+
+    def key(self, node: Node) -> str:
+        """The name of the memory that ``node`` is in."""
+        node = root(node)
+        found = self.keys.get(node)
+        if found is None:
+            if isinstance(node.op, Leaf):
+                found = f"{node.op.space}:{node.op.name}"
+                if found not in self.program.layout:
+                    raise KeyError(f"no buffer {found!r}")
+            else:
+                found = self._scratch(node.name, node.type.dtype, node.type.size)
+            self.keys[node] = found
+        return found
+
+    def _scratch(self, stem: str, dtype: DType, size: Size) -> str:
+        return self.program.new_scratch(f"{self.name}.{stem}" if stem else self.name, dtype, size)
+
+    def _order(self) -> list[Node]:
+        """Nodes, operands first; what writes state comes as late as it can."""
+        late = [o for o in self.graph.outputs if f"{o.space}:{o.name}" in self._read()]
+        early = [o for o in self.graph.outputs if o not in late]
+        return Graph(self.name, (*early, *late)).nodes()
+
+    def _read(self) -> set[str]:
+        return {self.key(n) for n in self.graph.nodes() if isinstance(n.op, Leaf)}
+
+    def _is_result(self, node: Node) -> bool:
+        return any(root(o.node) is node for o in self.graph.outputs)
+
+    def _copies_of_leaves(self, work: Work) -> dict[int, str]:
+        """Copy leaves that are results, before anything may overwrite them."""
+        values: dict[int, str] = {}
+        for k, output in enumerate(self.graph.outputs):
+            source = root(output.node)
+            target = f"{output.space}:{output.name}"
+            if isinstance(source.op, Leaf) and self.key(source) != target:
+                copy = self._scratch("copy", source.type.dtype, source.type.size)
+                copy_tensor(self.key(source), copy, work)
+                values[k] = copy
+        return values
+
+
+@dataclass(slots=True)
+class _Results:
+    """Gives each result its place: written there directly where that is safe, else copied."""
+
+    entry: _Entry
+    work: Work
+    values: dict[int, str]
+    homes: dict[str, str] = field(default_factory=dict)
+
+    def place(self) -> list[loops.Launch]:
+        """Return all launches, with the results in their buffers."""
+        copies: list[tuple[str, str]] = []
+        for k, output in enumerate(self.entry.graph.outputs):
+            target = f"{output.space}:{output.name}"
+            self.entry.program.tensor(target)
+            value = self.values.get(k, self.entry.key(output.node))
+            if value == target:
+                continue
+            if value in self.homes or not self._safe(value, target):
+                copies.append((self.homes.get(value, value), target))
+            else:
+                self._rename(value, target)
+        for source, target in copies:
+            copy_tensor(source, target, self.work)
+        return self.work.launches
+
+    def _rename(self, value: str, target: str) -> None:
+        self.homes[value] = target
+        self.work.launches = [
+            replace(s, views=tuple(target if v == value else v for v in s.views))
+            for s in self.work.launches
+        ]
+
+    def _safe(self, value: str, target: str) -> bool:
+        """Whether ``value`` can be computed in ``target`` itself.
+
+        From the first launch that writes it on, nothing else may touch ``target``'s memory.
+        """
+        kernels = {k.name: k for k in self.work.kernels}
+        memory = Memory(self.entry.program.layout.values())
+        uses = [touched(s, kernels[s.kernel]) for s in self.work.launches]
+        first = next(k for k, use in enumerate(uses) if value in use.writes)
+        return not any(memory.clash((target,), use.reads | use.writes) for use in uses[first:])
+
+
+def copy_tensor(source: str, target: str, work: Work) -> None:
+    """Add a kernel that copies all of ``source`` to ``target``."""
+    tensor = work.tensor(source)
+    axes = (("e", tensor.size),) if tensor.size != 1 else ()
+    at = Axis("e").as_poly() if axes else 0
+    stage = Stage(
+        target=target,
+        dtype=tensor.dtype,
+        size=tensor.size,
+        axes=axes,
+        offset=at,
+        inside=None,
+        covers=True,
+        reduce="none",
+        value=loops.Load(source, (at,), tensor.dtype),
+        where=None,
+        place=0,
+        owners=frozenset(a for a, _ in axes),
+        shape=(tensor.size,),
+        columns=(),
+        whole=(),
+        guards=(),
+    )
+    rows(Nested("copy", axes, (Phase((), (stage,)),), frozenset({target})), work)

@@ -1,0 +1,151 @@
+"""Chooses how the stages of a group are computed, and adds the kernels to the work at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnc.ir.expr import Const
+from nnc.ir.index import Axis, Size, axes_of, dims_of, linear_in_axes
+from nnc.ir.loops import Store
+from nnc.passes.schedule.code import Code
+from nnc.passes.schedule.exprs import loads_of
+from nnc.passes.schedule.kernel import Params, Work, finish
+from nnc.passes.schedule.lanes import choose
+from nnc.passes.schedule.nest import LANE, Nest, grid_axis
+from nnc.passes.schedule.reduce import identity
+from nnc.passes.schedule.rows import Phase, RowCode
+from nnc.passes.schedule.scatter import scatter
+from nnc.passes.schedule.stage import Stage
+from nnc.passes.schedule.tiles import TASK_BYTES, tiles, typical
+
+Axes = tuple[tuple[str, Size], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A group of stages under common outer axes; ``kept`` are the targets that go to memory."""
+
+    hint: str
+    outer: Axes
+    phases: tuple[Phase, ...]
+    kept: frozenset[str]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in order."""
+        return tuple(s for p in self.phases for s in p.stages)
+
+
+def schedule(group: Nested, work: Work) -> None:
+    """Add kernels and launches that compute ``group``."""
+    for stage in group.stages:
+        if stage.owners is None:
+            assert len(group.stages) == 1, "a scatter stands alone"
+            scatter(stage, group.hint, _reserved(group), work)
+            return
+    for stage in group.stages:
+        if not stage.covers and stage.target in group.kept:
+            fill(stage, work)
+    rows(group, work)
+
+
+def rows(group: Nested, work: Work) -> None:
+    """Add the general kernel for ``group``."""
+    lanes = choose(group.outer, group.stages)
+    order = _in_memory_order(group)
+    order = sorted(order, key=lambda a: a[0] == lanes.axis)
+    cut = tiles(order, TASK_BYTES // _point_bytes(group), lanes.width if lanes.axis else 1)
+    code, params = Code(reserved=_reserved(group)), Params(work.tensor)
+    code.scopes[0].names |= {grid_axis(t) for t in cut}
+    targets = {s.target for s in group.stages}
+    code.changing |= {params(t) for t in targets & group.kept if _read_back(group, t)}
+    writer = RowCode(
+        nest=Nest(code, lanes.width),
+        lanes=lanes,
+        phases=group.phases,
+        source=params,
+        site=lambda guard: work.sites(guard.site),
+        kept=group.kept,
+    )
+    writer.write(cut)
+    finish(work, group.hint, code, params, cut, group.stages[0].span)
+
+
+def _read_back(group: Nested, target: str) -> bool:
+    return any(e.source == target for s in group.stages for e in loads_of(s.value))
+
+
+def fill(stage: Stage, work: Work) -> None:
+    """Add a kernel that gives every element of the stage's target the reduction's identity."""
+    fill_tensor(stage.target, identity(stage.reduce, stage.dtype), stage.size, work)
+
+
+def fill_tensor(target: str, value: Const, size: Size, work: Work) -> None:
+    """Add a kernel that stores ``value`` to all ``size`` elements of ``target``."""
+    at = Axis("e").as_poly() if size != 1 else 0
+    stage = Stage(
+        target=target,
+        dtype=value.dtype,
+        size=size,
+        axes=(("e", size),) if size != 1 else (),
+        offset=at,
+        inside=None,
+        covers=True,
+        reduce="none",
+        value=value,
+        where=None,
+        place=0,
+        owners=frozenset({"e"} if size != 1 else ()),
+        shape=(size,),
+        columns=(),
+        whole=(),
+        guards=(),
+    )
+    rows(Nested("fill", stage.axes, (Phase((), (stage,)),), frozenset({target})), work)
+
+
+def literal(target: str, values: Sequence[int | float | bool], work: Work) -> None:
+    """Add a kernel that stores constants."""
+    code, params = Code(), Params(work.tensor)
+    tensor = work.tensor(target)
+    for place, value in enumerate(values):
+        code.emit(Store(params(target), (place,), Const(value, tensor.dtype)))
+    finish(work, "literal", code, params, (), None)
+
+
+def single(stage: Stage, hint: str) -> Nested:
+    """A group of one form."""
+    owners = stage.owners or frozenset()
+    outer = tuple((a, n) for a, n in stage.axes if a in owners)
+    inner = tuple((a, n) for a, n in stage.axes if a not in owners)
+    return Nested(hint, outer, (Phase(inner, (stage,)),), frozenset({stage.target}))
+
+
+def _reserved(group: Nested) -> frozenset[str]:
+    axes = {a for s in group.stages for a, _ in s.axes}
+    dims = {d for s in group.stages for _, n in s.axes for d in dims_of(n)}
+    return frozenset(axes | {f"{a}_task" for a in axes} | dims | {LANE})
+
+
+def _in_memory_order(group: Nested) -> list[tuple[str, Size]]:
+    """Outer axes, those with the longest steps through the first result outermost."""
+    split = linear_in_axes(group.stages[0].offset)
+    steps = {} if split is None else {a: abs(typical(c)) for a, c in split[0].items()}
+    return sorted(group.outer, key=lambda a: -steps.get(a[0], 0))
+
+
+def _point_bytes(group: Nested) -> int:
+    """About what one outer point reads and writes, what is used again counted in part."""
+    total = 0.0
+    for stage in group.stages:
+        outer = {a for a, _ in group.outer}
+        points = 1
+        for a, n in stage.axes:
+            points *= 1 if a in outer else typical(n)
+        total += stage.dtype.bytes
+        for e in loads_of(stage.value):
+            mentioned = axes_of(e.index[0])
+            share = 1.0 if all(a in mentioned for a, _ in stage.axes) else 0.125
+            total += points * e.dtype.bytes * share
+    return max(1, int(total))
