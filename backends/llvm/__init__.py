@@ -9,10 +9,11 @@ from nnc.backends.llvm.loader import Loaded
 from nnc.backends.llvm.module import emit
 from nnc.backends.llvm.objects import LLVMError, assembly, compile_text
 from nnc.backends.llvm.target import choose, host
+from nnc.backends.llvm.team import team
 from nnc.backends.llvm.values import EmitError
 from nnc.ir.loops import Program
 
-__all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "machine"]
+__all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "machine", "team"]
 
 
 def machine() -> str:
