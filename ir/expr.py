@@ -61,7 +61,7 @@ class Read:
     outside: Number | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Apply:
     """A scalar operation of ``ir.scalar`` applied to ``args``; ``dtype`` is the result's type."""
 
@@ -75,6 +75,26 @@ class Apply:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        # Without recursion, and comparing shared parts once: bodies are deep, and dense with them.
+        if not isinstance(other, Apply):
+            return NotImplemented
+        pairs: list[tuple[Expr, Expr]] = [(self, other)]
+        compared: set[tuple[int, int]] = set()
+        while pairs:
+            a, b = pairs.pop()
+            if a is b or (id(a), id(b)) in compared:
+                continue
+            if not (isinstance(a, Apply) and isinstance(b, Apply)):
+                if a != b:
+                    return False
+                continue
+            if (a._hash, a.op, a.dtype, len(a.args)) != (b._hash, b.op, b.dtype, len(b.args)):
+                return False
+            compared.add((id(a), id(b)))
+            pairs.extend(zip(a.args, b.args, strict=True))
+        return True
 
 
 Expr: TypeAlias = Union[Const, Position, Read, Apply]  # noqa: UP007 - Apply refers to Expr
