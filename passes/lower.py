@@ -202,7 +202,7 @@ class _Results:
         kernels = {k.name: k for k in self.work.kernels}
         memory = Memory(self.entry.program.layout.values())
         uses = [touched(s, kernels[s.kernel]) for s in self.work.launches]
-        first = next(k for k, use in enumerate(uses) if value in use.writes)
+        first = next((k for k, use in enumerate(uses) if value in use.writes), len(uses))
         return not any(memory.clash((target,), use.reads | use.writes) for use in uses[first:])
 
 

@@ -62,7 +62,9 @@ class Params:
 def finish(
     work: Work, hint: str, code: Code, params: Params, cut: Sequence[Tile], span: Span | None
 ) -> None:
-    """Add the kernel whose body ``code`` holds to ``work``, and its launch."""
+    """Add the kernel whose body ``code`` holds to ``work``, and its launch, if it does anything."""
+    if not code.body:
+        return
     grid = [(grid_axis(t), t.tasks) for t in cut if t.block is not None] or [("task", 1)]
     body = code.body
     read, written = _touched(body)

@@ -352,8 +352,9 @@ def _residues(terms: Mapping[str, Size], extents: Mapping[str, Size]) -> bool:
     pairs = list(terms.items())
     for (_, s), (r, d) in (pairs, pairs[::-1]):
         extent = extents[r]
-        whole = isinstance(s, int) and isinstance(d, int) and isinstance(extent, int)
-        if whole and s and extent <= abs(s) // gcd(s, d):
+        if not (isinstance(s, int) and isinstance(d, int) and isinstance(extent, int)):
+            continue
+        if s and extent <= abs(s) // gcd(s, d):
             return True
     return False
 

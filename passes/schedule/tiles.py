@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnc.ir.index import Dim, Size, ceildiv, evaluate, substitute
+from nnc.ir.index import Atom, Dim, Size, ceildiv, evaluate, substitute
 
 TASK_BYTES = 128 * 1024
 """What a task should read and write: above the cost of claiming it, within a core's cache."""
@@ -38,7 +38,7 @@ def typical(size: Size) -> int:
     """A size with its dims at a typical value."""
     if isinstance(size, int):
         return size
-    dims = {a: TYPICAL_DIM for a in size.all_atoms() if isinstance(a, Dim)}
+    dims: dict[Atom, Size] = {a: TYPICAL_DIM for a in size.all_atoms() if isinstance(a, Dim)}
     fixed = substitute(size, dims)
     return max(1, fixed if isinstance(fixed, int) else evaluate(fixed, {}))
 
