@@ -11,7 +11,8 @@ RECORD_VERSION = 1
 """What the first word of a call record holds. An entry refuses another version with code 2."""
 
 # Layout of the call record, an array of 64-bit words. Words from HEADER on are the addresses of
-# the program's buffers in order, then the values of its dims in order.
+# the program's buffers in order, then the values of its dims in order. A buffer inside another is
+# found by the other's address; its own word is not read.
 VERSION, TEAM, FAULT_COUNT, FAULT_SITE, FAULT_VALUE = range(5)
 HEADER = 8
 
@@ -20,7 +21,7 @@ class Code(Protocol):
     """Loaded code of one program."""
 
     def entry(self, name: str) -> int:
-        """Return where ``int32 entry(int64 *record)`` is.
+        """Return the address of an entry, a C function ``int32 (int64 *record)``.
 
         It returns 0, 1 where a check of the data failed (the record's FAULT words then say how
         many did, and the first one's site and value), or 2 for a record of another version.

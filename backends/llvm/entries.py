@@ -16,7 +16,7 @@ from nnc.backends.llvm.abi import TICKET_RUN
 from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.kernels import place_of, symbol
 from nnc.backends.llvm.operations import apply
-from nnc.backends.llvm.subscripts import LaneAxis, scalar
+from nnc.backends.llvm.subscripts import Bound, scalar
 from nnc.backends.llvm.support import (
     STATE_BEGIN,
     STATE_CORE,
@@ -27,7 +27,7 @@ from nnc.backends.llvm.support import (
 )
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import EmitError, Value, constant
-from nnc.ir.index import Size
+from nnc.ir.index import Atom, Axis, Dim, Size
 from nnc.ir.loops import Barrier, Buffer, Entry, Kernel, Launch, Program, Repeat, Step, When
 from nnc.ir.types import DType
 
@@ -45,7 +45,7 @@ class Walk:
 
     program: Program
     b: Builder
-    names: dict[str, int | Value | LaneAxis]
+    names: dict[Atom, Bound]
     kernels: Mapping[str, tuple[Kernel, str]]
 
     def prepare(self) -> None:
@@ -53,7 +53,7 @@ class Walk:
         first = base.HEADER + len(self.program.buffers)
         for i, name in enumerate(self.program.dims):
             word = self._word(first + i, "i64")
-            self.names[name] = Value(word, I64, positive=True)
+            self.names[Dim(name)] = Value(word, I64, positive=True)
 
     def size(self, size: Size) -> Value:
         """Return the value of a size."""
@@ -138,14 +138,10 @@ class Walk:
     def _arguments(self, launch: Launch, kernel: Kernel) -> list[str]:
         if len(launch.views) != len(kernel.params) or len(launch.extents) != len(kernel.grid):
             raise EmitError(f"a launch does not fit kernel {kernel.name}")
-        missing = [d for d in kernel.dims if d not in self.names]
-        if missing:
-            raise EmitError(f"kernel {kernel.name} wants {', '.join(missing)}, unknown here")
-        dims = [scalar_of(self.names[d]) for d in kernel.dims]
         return [
             "ptr %record",
             *(f"ptr {self.address(v)}" for v in launch.views),
-            *(f"i64 {d}" for d in dims),
+            *(f"i64 {self.size(Dim(d).as_poly()).ref}" for d in kernel.dims),
             *(f"i64 {self.size(e).ref}" for e in launch.extents),
         ]
 
@@ -160,7 +156,9 @@ class Walk:
         with b.scope(inside):
             turn = b.phi(inside, "i64")
             turn.add("0", before)
-            self.names[step.axis] = Value(turn.ref, I64, 1, b.depth, positive=True)
+            self.names[Axis(step.axis)] = self.names[Dim(step.axis)] = Value(
+                turn.ref, I64, 1, b.depth, positive=True
+            )
             self.run(step.steps)
             following = b.once(f"add nuw nsw i64 {turn.ref}, 1")
             more = b.once(f"icmp slt i64 {following}, {extent.ref}")
@@ -180,7 +178,7 @@ class Walk:
                     found = self.total(extents)
                 case Repeat(axis, _, inner):
                     outer = dict(self.names)
-                    self.names[axis] = 0
+                    self.names[Axis(axis)] = self.names[Dim(axis)] = 0
                     found = self.width(inner)
                     self.names = outer
                 case When(_, yes, no):
@@ -190,11 +188,6 @@ class Walk:
                     continue
             most = apply(self.b, "max", [most, found], I64)
         return most
-
-
-def scalar_of(value: int | Value | LaneAxis) -> str:
-    """Return the text of a whole number that is the same in all lanes."""
-    return value.ref if isinstance(value, Value) else str(value)
 
 
 def emit_entry(

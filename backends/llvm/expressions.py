@@ -9,10 +9,10 @@ from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.convert import cast
 from nnc.backends.llvm.memory import Memory, Place
 from nnc.backends.llvm.operations import apply, binary, fold
-from nnc.backends.llvm.subscripts import LaneAxis, lanes_of, scalar, split, total
+from nnc.backends.llvm.subscripts import Bound, lanes_of, scalar, split, total
 from nnc.backends.llvm.values import EmitError, Value, constant, iota
 from nnc.ir.expr import Const, Position
-from nnc.ir.index import Size
+from nnc.ir.index import Atom, Size
 from nnc.ir.loops import Expr, Fold, Load, Local, Op
 from nnc.ir.types import DType
 
@@ -35,7 +35,8 @@ class Context:
 
     b: Builder
     memory: Memory
-    names: dict[str, int | Value | LaneAxis]
+    names: dict[Atom, Bound]
+    locals: dict[str, Value]
     places: dict[str, Place]
     registers: dict[str, Register]
     lanes: int = 1
@@ -68,8 +69,8 @@ class Context:
             case Position(index, dtype):
                 return self._position(index, dtype)
             case Local(name, _):
-                bound = self.names.get(name)
-                if not isinstance(bound, Value):
+                bound = self.locals.get(name)
+                if bound is None:
                     raise EmitError(f"no value is bound to {name}")
                 return bound
             case Load():
@@ -96,8 +97,10 @@ class Context:
         register = self.registers.get(expr.source)
         if register is not None:
             value = register.values[self.register_index(expr.source, expr.index)]
-            if mask is None or other is None:
+            if mask is None:
                 return value
+            if other is None:
+                other = constant(0, value.dtype)
             return apply(self.b, "select", [mask, value, other], value.dtype)
         place = self.places.get(expr.source)
         if place is None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.memory import Memory, Place
 from nnc.backends.llvm.statements import Body
+from nnc.backends.llvm.subscripts import Bound
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import EmitError, Value
-from nnc.ir.index import product
+from nnc.ir.index import Atom, Axis, Dim, product
 from nnc.ir.loops import Buffer, Function, Kernel, Launch, Param, Program, Repeat, Step, When
 from nnc.ir.types import DType
 
@@ -101,7 +102,8 @@ def emit_kernel(
     """Return the text of a kernel's function. Raises EmitError, naming the kernel."""
     b = Builder(target, declarations)
     dims, extents = _numbers("dim", kernel.dims), _numbers("extent", kernel.grid)
-    body = Body(b, Memory(b), dict(dims), _places(kernel.params, shared), {}, functions=functions)
+    names: dict[Atom, Bound] = {Dim(name): value for name, value in dims.items()}
+    body = Body(b, Memory(b), names, {}, _places(kernel.params, shared), {}, functions=functions)
     try:
         _tasks(body, kernel, extents)
     except EmitError as error:
@@ -123,9 +125,10 @@ def emit_function(
     b = Builder(target, declarations)
     unknown = Sharing(frozenset(range(len(function.params))))
     sizes = _numbers("size", function.sizes)
-    body = Body(
-        b, Memory(b), dict(sizes), _places(function.params, unknown), {}, functions=functions
-    )
+    names: dict[Atom, Bound] = {Dim(name): value for name, value in sizes.items()}
+    names.update({Axis(name): value for name, value in sizes.items()})
+    places = _places(function.params, unknown)
+    body = Body(b, Memory(b), names, {}, places, {}, functions=functions)
     try:
         body.run(function.body)
     except EmitError as error:
@@ -179,10 +182,10 @@ def _tasks(body: Body, kernel: Kernel, extents: Mapping[str, Value]) -> None:
         task.add("%begin", before)
         rest = Value(task.ref, I64, 1, b.depth, positive=True)
         for name in reversed(kernel.grid[1:]):
-            body.names[name] = _udiv(b, "urem", rest, extents[name])
+            body.names[Axis(name)] = _udiv(b, "urem", rest, extents[name])
             rest = _udiv(b, "udiv", rest, extents[name])
         if kernel.grid:
-            body.names[kernel.grid[0]] = rest
+            body.names[Axis(kernel.grid[0])] = rest
         body.run(kernel.body)
         following = b.once(f"add nuw nsw i64 {task.ref}, 1")
         more = b.once(f"icmp ult i64 {following}, %end")

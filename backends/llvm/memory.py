@@ -124,14 +124,14 @@ class Memory:
         b = self.b
         if mask is None:
             return self._read(place, at, place.width)
-        if mask.lanes > 1 or other is None:
-            raise EmitError("a masked load needs a mask of its own shape and another value")
         if place.width > 1:
-            raise EmitError("a masked load of a cell of vectors")
+            # The cell is this task's own: it may be read whatever the mask says.
+            loaded = self._read(place, at, place.width)
+            return select(b, mask, loaded, self._other(other, place))
         safe = f"select i1 {mask.ref}, ptr {at.ref}, ptr {ZEROS}"
         ref, depth = b.pure(safe, max(mask.depth, at.depth))
         loaded = self._read(place, Value(ref, I64, 1, depth), 1, align=place.dtype.bytes)
-        return select(b, mask, loaded, other)
+        return select(b, mask, loaded, self._other(other, place))
 
     def _store_one(self, place: Place, at: Value, value: Value, mask: Value | None) -> None:
         b = self.b
@@ -146,6 +146,9 @@ class Memory:
             return
         with b.only_if(mask):
             self._write(place, at, value)
+
+    def _other(self, other: Value | None, place: Place) -> Value:
+        return constant(0, place.dtype) if other is None else other
 
     def _read(self, place: Place, at: Value, lanes: int, align: int = 0) -> Value:
         b = self.b
@@ -189,14 +192,12 @@ class Memory:
             return self._read(place, at, lanes, align=place.dtype.bytes)
         kind = memory_type(place.dtype, lanes)
         wide = b.widen(mask, lanes)
-        if other is None:
-            raise EmitError("a masked load needs another value")
         callee = b.intrinsic(
             "llvm.masked.load", kind, ["ptr", vector("i1", lanes), kind], [kind, "ptr"]
         )
         text = (
             f"call {callee}(ptr align {place.dtype.bytes} {at.ref}, {wide.typed}, "
-            f"{self._bytes(b.widen(other, lanes))})"
+            f"{self._bytes(b.widen(self._other(other, place), lanes))})"
         )
         ref = b.once(text, place.steady)
         return self._truth(Value(ref, place.dtype, lanes, b.depth), kind)
@@ -257,9 +258,7 @@ class Memory:
         b = self.b
         kind = memory_type(place.dtype, lanes)
         allowed = b.widen(mask if mask is not None else constant(1, BOOL), lanes)
-        if mask is not None and other is None:
-            raise EmitError("a masked load needs another value")
-        rest = f"{kind} poison" if other is None else self._bytes(b.widen(other, lanes))
+        rest = self._bytes(b.widen(self._other(other, place), lanes))
         pointers = vector("ptr", lanes)
         callee = b.intrinsic(
             "llvm.masked.gather", kind, [pointers, vector("i1", lanes), kind], [kind, pointers]

@@ -14,7 +14,7 @@ from nnc.backends.llvm.operations import select
 from nnc.backends.llvm.subscripts import LaneAxis, nonnegative, scalar
 from nnc.backends.llvm.values import EmitError, Value, constant, memory_type
 from nnc.ir.expr import Position
-from nnc.ir.index import axis, product
+from nnc.ir.index import Axis, axis, product
 from nnc.ir.loops import (
     VECTOR_BYTES,
     Call,
@@ -67,18 +67,20 @@ class Body(Context):
         value = self.evaluate(let.value)
         if isinstance(let.value, Position) and nonnegative(self.names, let.value.index):
             value = replace(value, positive=True)
-        self.names[let.name] = value
+        self.locals[let.name] = value
+        if value.dtype is I64:
+            self.names[Axis(let.name)] = value
 
     @contextmanager
     def _region(self) -> Iterator[None]:
         """Forget at its end the names that a region binds; cells keep what was stored in them."""
-        kept = self.names, self.places, self.registers, self.lanes
-        self.names, self.places = dict(self.names), dict(self.places)
-        self.registers = dict(self.registers)
+        kept = self.names, self.locals, self.places, self.registers, self.lanes
+        self.names, self.locals = dict(self.names), dict(self.locals)
+        self.places, self.registers = dict(self.places), dict(self.registers)
         try:
             yield
         finally:
-            self.names, self.places, self.registers, self.lanes = kept
+            self.names, self.locals, self.places, self.registers, self.lanes = kept
 
     # loops and branches -------------------------------------------------------------------------
 
@@ -99,17 +101,21 @@ class Body(Context):
         for turn in range(loop.extent):
             with self._region():
                 at = scalar(self.b, self.names, loop.start + turn)
-                self.names[loop.axis] = int(at.ref) if at.is_constant else at
+                at = replace(at, positive=nonnegative(self.names, loop.start))
+                self.names[Axis(loop.axis)] = int(at.ref) if at.is_constant else at
                 self.run(loop.body)
 
     def _vector(self, loop: For) -> None:
         lanes = loop.extent
-        if not isinstance(lanes, int) or lanes < 1 or lanes & (lanes - 1) or loop.start != 0:
-            raise EmitError(f"a vector loop of {lanes} lanes from {loop.start}")
+        if not isinstance(lanes, int) or lanes < 1 or lanes & (lanes - 1):
+            raise EmitError(f"a vector loop of {lanes} lanes")
         if self.lanes > 1:
             raise EmitError("a vector loop within a vector loop")
+        start = scalar(self.b, self.names, loop.start)
+        start = replace(start, positive=nonnegative(self.names, loop.start))
         with self._region():
-            self.names[loop.axis] = LaneAxis(lanes) if lanes > 1 else 0
+            only = int(start.ref) if start.is_constant else start
+            self.names[Axis(loop.axis)] = LaneAxis(lanes, start) if lanes > 1 else only
             self.lanes = lanes
             self.run(loop.body)
 
@@ -134,7 +140,7 @@ class Body(Context):
             turn = b.phi(inside, "i64")
             turn.add(start.ref, before)
             positive = nonnegative(self.names, loop.start)
-            self.names[loop.axis] = Value(turn.ref, I64, 1, b.depth, positive)
+            self.names[Axis(loop.axis)] = Value(turn.ref, I64, 1, b.depth, positive)
             merges = [b.phi(inside, v.type) for v in old]
             for (cell, at), value, merge in zip(carried, old, merges, strict=True):
                 merge.add(value.ref, before)
@@ -224,7 +230,7 @@ class Body(Context):
             return
         with self._region():
             self.places["fill.place"] = flat
-            self.names["fill.value"] = value
+            self.locals["fill.value"] = value
             store = Store("fill.place", (axis("fill.i"),), Local("fill.value", place.dtype))
             self._sequential(For("fill.i", count, "seq", (store,)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias, Union
 
 from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.convert import cast
@@ -21,12 +22,15 @@ I64 = DType.I64
 
 @dataclass(frozen=True, slots=True)
 class LaneAxis:
-    """The axis of the vector loop around: its value is 0, 1, 2, ... over the lanes."""
+    """The axis of the vector loop around: its value in each lane is ``start`` plus the lane."""
 
     lanes: int
+    start: Value
 
 
-Names = Mapping[str, "int | Value | LaneAxis"]
+Bound: TypeAlias = Union[int, Value, LaneAxis]  # noqa: UP007 - evaluated at run time
+Names: TypeAlias = Mapping[Atom, Bound]
+"""What dims, axes and let-bound whole numbers are: known, in a register, or the lanes."""
 
 
 @dataclass(slots=True)
@@ -36,16 +40,17 @@ class Sum:
     constant: int = 0
     terms: dict[tuple[Value, ...], int] = field(default_factory=dict)
 
-    def add(self, factors: tuple[Value, ...], coefficient: int) -> None:
+    def add(self, factors: list[Value], coefficient: int) -> None:
         """Add one term."""
         if not factors:
             self.constant += coefficient
             return
-        total = self.terms.get(factors, 0) + coefficient
+        key = tuple(sorted(factors, key=lambda v: (v.depth, v.ref)))
+        total = self.terms.get(key, 0) + coefficient
         if total:
-            self.terms[factors] = total
+            self.terms[key] = total
         else:
-            self.terms.pop(factors, None)
+            self.terms.pop(key, None)
 
 
 @dataclass(slots=True)
@@ -67,23 +72,32 @@ def split(b: Builder, names: Names, size: Size) -> Split:
     result = Split()
     for monomial, multiple in size.terms if isinstance(size, Poly) else (((), size),):
         factors: list[Value] = []
-        coefficient, lanes = multiple, 0
+        coefficient, lanes = multiple, []
         for atom in monomial:
             match _atom(b, names, atom):
                 case int(number):
                     coefficient *= number
-                case LaneAxis():
-                    lanes += 1
+                case LaneAxis() as axis:
+                    lanes.append(axis)
                 case Value(lanes=1) as scalar:
                     factors.append(scalar)
                 case _:
                     result.scattered = True
-        if lanes > 1:
+        if len(lanes) > 1:
             result.scattered = True
         elif coefficient and not result.scattered:
-            factors.sort(key=lambda v: (v.depth, v.ref))
-            (result.step if lanes else result.base).add(tuple(factors), coefficient)
+            (result.step if lanes else result.base).add(factors, coefficient)
+            for axis in lanes:
+                _add_start(result.base, axis.start, factors, coefficient)
     return result
+
+
+def _add_start(base: Sum, start: Value, factors: list[Value], coefficient: int) -> None:
+    if start.is_constant:
+        if int(start.ref):
+            base.add(factors, coefficient * int(start.ref))
+    else:
+        base.add([*factors, start], coefficient)
 
 
 def scalar(b: Builder, names: Names, size: Size) -> Value:
@@ -185,12 +199,12 @@ def _narrow(b: Builder, value: Value, dtype: DType) -> Value:
 # atoms ------------------------------------------------------------------------------------------
 
 
-def _atom(b: Builder, names: Names, atom: Atom) -> int | Value | LaneAxis:
+def _atom(b: Builder, names: Names, atom: Atom) -> Bound:
     match atom:
-        case Axis(name) | Dim(name):
-            if name not in names:
-                raise EmitError(f"no axis or dim {name} here")
-            found = names[name]
+        case Axis() | Dim():
+            if atom not in names:
+                raise EmitError(f"no axis or dim {atom.name} here")
+            found = names[atom]
             if isinstance(found, Value) and found.dtype is not I64:
                 return cast(b, found, I64)
             return found
@@ -223,11 +237,13 @@ def nonnegative(names: Names, size: Size) -> bool:
         match atom:
             case Dim():
                 return True
-            case Axis(name):
-                value = names.get(name)
+            case Axis():
+                value = names.get(atom)
+                if isinstance(value, LaneAxis):
+                    value = value.start
                 if isinstance(value, int):
                     return value >= 0
-                return isinstance(value, LaneAxis) or (value is not None and value.positive)
+                return value is not None and value.positive
             case FloorDiv(inner, _):
                 return nonnegative(names, inner)
             case _:
@@ -262,8 +278,8 @@ def _elementwise(b: Builder, names: Names, size: Size, lanes: int) -> Value:
             match _atom(b, names, atom):
                 case int(number):
                     factor = constant(number, I64, lanes)
-                case LaneAxis():
-                    factor = iota(I64, lanes)
+                case LaneAxis(_, start):
+                    factor = _binary(b, "add", b.widen(start, lanes), iota(I64, lanes))
                 case found:
                     factor = b.widen(found, lanes)
             term = factor if term is None else _binary(b, "mul", term, factor)
