@@ -6,11 +6,11 @@ compiled code is given addresses only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnc.ir.index import evaluate
-from nnc.ir.loops import Barrier, Buffer, Launch, Program, Repeat, Step, When
+from nnc.ir.index import Size, evaluate, product
+from nnc.ir.loops import Barrier, Launch, Program, Repeat, Step, When
 
 ALIGN_BYTES = 64
 
@@ -23,10 +23,21 @@ class Plan:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A scratch buffer of ``size`` bytes, used from section ``first`` to section ``last``.
+
+    Sections are the runs of launches between barriers.
+    """
+
+    name: str
+    size: Size
+    first: int
+    last: int
+
+
 @dataclass(slots=True)
 class _Span:
-    """From the first to the last section between barriers in which a buffer is used."""
-
     first: int
     last: int
 
@@ -34,28 +45,40 @@ class _Span:
 def plan(program: Program, entry: str, dims: Mapping[str, int]) -> Plan:
     """Place the scratch buffers of ``entry`` for these values of the symbolic dims.
 
-    Buffers that are never alive at once share memory. The largest is placed first, each at the
-    lowest place that is free for all of its life. Raises KeyError for an unknown entry or a dim
-    without a value.
+    Raises KeyError for an unknown entry or a dim without a value.
     """
     steps = {e.name: e.steps for e in program.entries}[entry]
-    spans = lifetimes(steps)
-    chosen = [b for b in program.buffers if b.space == "scratch" and b.name in spans]
-    sizes = {b.name: _bytes(b, dims) for b in chosen}
-    placed: list[tuple[int, int, _Span]] = []
-    offsets: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda n: (-sizes[n], spans[n].first, n)):
-        at = _first_fit(sizes[name], spans[name], placed)
-        placed.append((at, at + sizes[name], spans[name]))
-        offsets[name] = at
-    return Plan(offsets, max((end for _, end, _ in placed), default=0))
+    return assign(live_ranges(program, steps), dims)
 
 
-def lifetimes(steps: Sequence[Step]) -> dict[str, _Span]:
-    """The sections in which each buffer is used; those inside a ``Repeat`` last all of it."""
+def live_ranges(program: Program, steps: Sequence[Step]) -> tuple[Live, ...]:
+    """The scratch buffers that ``steps`` use, and when.
+
+    What a turn of a ``Repeat`` leaves in scratch, the next turn does not read.
+    """
     spans: dict[str, _Span] = {}
     _walk(steps, 0, spans)
-    return spans
+    return tuple(
+        Live(b.name, product((*b.extents, b.dtype.bytes)), spans[b.name].first, spans[b.name].last)
+        for b in program.buffers
+        if b.space == "scratch" and b.name in spans
+    )
+
+
+def assign(lives: Sequence[Live], dims: Mapping[str, int]) -> Plan:
+    """Place buffers for these values of the symbolic dims.
+
+    Buffers that are never alive at once share memory. The largest is placed first, each at the
+    lowest place that is free for all of its life.
+    """
+    sizes = {b.name: _rounded(evaluate(b.size, dims)) for b in lives}
+    placed: list[tuple[int, int, Live]] = []
+    offsets: dict[str, int] = {}
+    for live in sorted(lives, key=lambda b: (-sizes[b.name], b.first, b.name)):
+        at = _first_fit(sizes[live.name], live, placed)
+        placed.append((at, at + sizes[live.name], live))
+        offsets[live.name] = at
+    return Plan(offsets, max((end for _, end, _ in placed), default=0))
 
 
 def _walk(steps: Sequence[Step], section: int, spans: dict[str, _Span]) -> int:
@@ -68,37 +91,17 @@ def _walk(steps: Sequence[Step], section: int, spans: dict[str, _Span]) -> int:
                     span = spans.setdefault(view, _Span(section, section))
                     span.first, span.last = min(span.first, section), max(span.last, section)
             case Repeat(steps=inner):
-                end = _walk(inner, section, spans)
-                for view in set(_views(inner)):
-                    spans[view].first = min(spans[view].first, section)
-                    spans[view].last = max(spans[view].last, end)
-                section = end
+                section = _walk(inner, section, spans)
             case When(steps=then, otherwise=otherwise):
                 section = _walk(otherwise, _walk(then, section, spans), spans)
     return section
 
 
-def _views(steps: Sequence[Step]) -> Iterator[str]:
-    for step in steps:
-        match step:
-            case Launch(views=views):
-                yield from views
-            case Repeat(steps=inner):
-                yield from _views(inner)
-            case When(steps=then, otherwise=otherwise):
-                yield from _views((*then, *otherwise))
-            case _:
-                pass
-
-
-def _bytes(buffer: Buffer, dims: Mapping[str, int]) -> int:
-    size = buffer.dtype.bytes
-    for extent in buffer.extents:
-        size *= evaluate(extent, dims)
+def _rounded(size: int) -> int:
     return -(-size // ALIGN_BYTES) * ALIGN_BYTES
 
 
-def _first_fit(size: int, span: _Span, placed: Sequence[tuple[int, int, _Span]]) -> int:
+def _first_fit(size: int, span: Live, placed: Sequence[tuple[int, int, Live]]) -> int:
     busy = sorted(
         (start, end)
         for start, end, other in placed

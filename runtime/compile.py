@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nnc.passes.lower import lower
+from nnc.passes.lower import LowerOptions, lower
 from nnc.passes.math import expand
 from nnc.passes.pipeline import optimize
 from nnc.passes.plan import live_ranges
@@ -17,19 +17,17 @@ from nnc.ir.index import Dim
 from nnc.ir.model import Model, Recipe
 from nnc.runtime.assemble import Assembly, assemble
 from nnc.runtime.manifest import Check, Compiled, EntryInfo, Manifest, ParameterInfo
-from nnc.runtime.names import ROWS, TURNS
+from nnc.runtime.names import TURNS
 
 if TYPE_CHECKING:
     from nnc.backends.base import Backend
 
-COMPOSED: Mapping[str, tuple[str, ...]] = {
+SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "step": ("gradient", "update"),
     "micro": ("gather", "gradient", "record"),
+    "turn": ("gather", "gradient", "update", "record"),
 }
-"""Entries that are others' steps, one after the other."""
-
-EPOCH = ("gather", "gradient", "update", "record")
-"""What one turn of ``steps`` does."""
+"""Entries that run others, one after the other. ``steps`` repeats ``turn``."""
 
 
 def graphs_of(assembly: Assembly) -> dict[str, Graph]:
@@ -38,34 +36,23 @@ def graphs_of(assembly: Assembly) -> dict[str, Graph]:
 
 
 def loops_of(assembly: Assembly, graphs: Mapping[str, Graph]) -> loops.Program:
-    """Lower graphs to loops, join the entries that consist of others, and expand mathematics."""
-    layout = list(assembly.layout.values())
-    program = lower(assembly.model.name, graphs, layout)
-    return expand(compose(program))
+    """Lower graphs to loops, and join the entries that consist of others."""
+    sequences = {n: parts for n, parts in SEQUENCES.items() if all(p in graphs for p in parts)}
+    options = LowerOptions(sequences=sequences)
+    program = lower(assembly.model.name, graphs, list(assembly.layout.values()), options)
+    return with_steps(program)
 
 
-def compose(program: loops.Program) -> loops.Program:
-    """Add the entries that are made of others: ``step``, ``micro`` and ``steps``."""
-    known = {entry.name: entry for entry in program.entries}
-    added: list[loops.Entry] = []
-    for name, parts in COMPOSED.items():
-        if all(part in known for part in parts):
-            added.append(_joined(name, [known[part] for part in parts]))
-    if all(part in known for part in EPOCH):
-        turn = _joined("steps", [known[part] for part in EPOCH])
-        repeat = loops.Repeat("turn", Dim(TURNS).as_poly(), turn.steps)
-        added.append(loops.Entry("steps", (*turn.dims, TURNS), (repeat,)))
-    dims = tuple(dict.fromkeys((*program.dims, *(d for e in added for d in e.dims))))
-    return replace(program, dims=dims, entries=(*program.entries, *added))
-
-
-def _joined(name: str, parts: Sequence[loops.Entry]) -> loops.Entry:
-    steps: list[loops.Step] = []
-    for part in parts:
-        steps += part.steps
-        steps.append(loops.Barrier())
-    dims = tuple(dict.fromkeys(d for part in parts for d in part.dims))
-    return loops.Entry(name, dims, tuple(steps))
+def with_steps(program: loops.Program) -> loops.Program:
+    """Replace the entry ``turn``, where there is one, by ``steps``, which repeats it."""
+    entries = list(program.entries)
+    for k, entry in enumerate(entries):
+        if entry.name == "turn":
+            again = (*entry.steps, loops.Barrier())
+            repeat = loops.Repeat("turn", Dim(TURNS).as_poly(), again)
+            entries[k] = loops.Entry("steps", (*entry.dims, TURNS), (repeat,))
+            return replace(program, dims=(*program.dims, TURNS), entries=tuple(entries))
+    return program
 
 
 def compile_model(
@@ -73,7 +60,7 @@ def compile_model(
 ) -> Compiled:
     """Compile a checked model, with its training where there is a recipe."""
     assembly = assemble(model, recipe)
-    program = loops_of(assembly, graphs_of(assembly))
+    program = expand(loops_of(assembly, graphs_of(assembly)))
     code = backend.compile(program, {})
     return Compiled(manifest_of(assembly, program, recipe, target, seed), code)
 
@@ -84,7 +71,9 @@ def manifest_of(
     """Gather what running the program needs beside its code."""
     model = assembly.model
     entries = {
-        entry.name: EntryInfo(entry.name, live_ranges(program, entry), used_buffers(entry.steps))
+        entry.name: EntryInfo(
+            entry.name, live_ranges(program, entry.steps), used_buffers(entry.steps)
+        )
         for entry in program.entries
     }
     trained = "step" in entries
@@ -93,7 +82,7 @@ def manifest_of(
         name=model.name,
         target=target,
         precision=model.precision,
-        dims=tuple(dict.fromkeys((*program.dims, *((ROWS, TURNS) if trained else ())))),
+        dims=program.dims,
         batch=model.batch,
         ports=model.ports,
         outputs=tuple(

@@ -9,10 +9,9 @@ from nnc.ir.expr import Apply, walk
 from nnc.ir.graph import Form, Graph
 from nnc.ir.index import Size, dims_of, evaluate, product
 from nnc.ir.loops import Program
-from nnc.passes.lower import lower
-from nnc.passes.plan import assign, live_ranges
+from nnc.passes.plan import plan
 from nnc.runtime.assemble import assemble
-from nnc.runtime.compile import compose, graphs_of
+from nnc.runtime.compile import graphs_of, loops_of
 from nnc.runtime.memory import lay_out
 from nnc.runtime.open import Opened
 from nnc.runtime.report import table
@@ -92,7 +91,7 @@ def facts_of(opened: Opened) -> Facts:
     model, recipe = opened.model, opened.recipe
     assembly = assemble(model, recipe)
     graphs = graphs_of(assembly)
-    program = compose(lower(model.name, graphs, list(assembly.layout.values())))
+    program = loops_of(assembly, graphs)
     dims = dict.fromkeys(model.dims, 1)
     if recipe is not None and model.batch is not None:
         dims[model.batch] = int(recipe.settings.get("batch", 1))
@@ -120,10 +119,8 @@ def _whole(size: Size) -> int:
 
 
 def _scratch(program: Program, entry: str, dims: dict[str, int]) -> int | None:
-    for e in program.entries:
-        if e.name == entry:
-            return assign(live_ranges(program, e), dims).total
-    return None
+    known = {e.name for e in program.entries}
+    return plan(program, entry, dims).total if entry in known else None
 
 
 def multiply_adds(graph: Graph | None, batch: str | None) -> Size:
