@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nnc.passes.lower import LowerOptions, lower
-from nnc.passes.math import expand
 from nnc.passes.pipeline import optimize
-from nnc.passes.plan import live_ranges
 
 from nnc.ir import loops
 from nnc.ir.graph import Graph
 from nnc.ir.index import Dim
 from nnc.ir.model import Model, Recipe
+from nnc.passes.lower import LowerOptions, lower
+from nnc.passes.math import expand
+from nnc.passes.plan import live_ranges
 from nnc.runtime.assemble import Assembly, assemble
 from nnc.runtime.manifest import Check, Compiled, EntryInfo, Manifest, ParameterInfo
 from nnc.runtime.names import TURNS

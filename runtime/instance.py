@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from nnc.passes.plan import assign
 
 from nnc.backends.base import (
     FAULT_COUNT,
@@ -21,6 +20,7 @@ from nnc.backends.base import (
 )
 from nnc.ir.index import evaluate
 from nnc.ir.loops import Buffer
+from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError
 from nnc.runtime.manifest import Manifest
@@ -45,8 +45,9 @@ class Bound:
 
 
 class Instance:
-    """Runs the entries of one program over its own state. One call at a time; calls may come
-    from any thread, and then wait for one another.
+    """Runs the entries of one program over its own state.
+
+    One call at a time; calls may come from any thread, and then wait for one another.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class Instance:
         found = self._bound.get(key)
         if found is None:
             self._check(dims)
-            found = self._bound[key] = self._plan(entry, dict(zip(self.manifest.dims, key[1])))
+            found = self._bound[key] = self._plan(
+                entry, dict(zip(self.manifest.dims, key[1], strict=True))
+            )
         return found
 
     def run(self, bound: Bound) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnc.passes.plan import Live
-
 from nnc.ir.index import Atom, Axis, Dim, FloorDiv, Mod, Poly, Size, floordiv, mod, product
 from nnc.ir.loops import Buffer, Site
 from nnc.ir.model import Port
 from nnc.ir.span import Span
 from nnc.ir.types import DType, TensorType
+from nnc.passes.plan import Live
 from nnc.runtime.summary import Summary
 
 FORMAT = 1

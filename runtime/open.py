@@ -27,7 +27,7 @@ class Opened:
     folders: tuple[Path, ...]
 
 
-def compile(  # noqa: A001 - the name users expect, always written nnc.compile
+def compile(
     path_or_source: str | os.PathLike[str],
     *,
     target: str = "cpu",

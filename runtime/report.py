@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -20,7 +21,7 @@ def emit_json(data: Any) -> None:
 
 def _finite(data: Any) -> Any:
     match data:
-        case float() if data != data or data in (float("inf"), float("-inf")):
+        case float() if not math.isfinite(data):
             return None
         case dict():
             return {k: _finite(v) for k, v in data.items()}
