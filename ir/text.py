@@ -212,10 +212,10 @@ def _one(e: Expr, texts: dict[Expr, tuple[str, int]], scope: _Scope) -> tuple[st
             return f"{dtype}{{{_size(index, scope)}}}", _ATOMIC
         case Read():
             return _read(e, scope), _ATOMIC
-        case Apply("cast", args, dtype):
-            return f"{dtype}({_inside(args[0], 0, texts)})", _ATOMIC
-        case Apply("bitcast", args, dtype):
-            return f"bitcast[{dtype}]({_inside(args[0], 0, texts)})", _ATOMIC
+        case Apply("cast", (arg,), dtype):
+            return f"{dtype}({_inside(arg, 0, texts)})", _ATOMIC
+        case Apply("bitcast", (arg,), dtype):
+            return f"bitcast[{dtype}]({_inside(arg, 0, texts)})", _ATOMIC
         case Apply("select", (c, a, b)):
             parts = [_inside(x, 1, texts) for x in (c, a, b)]
             return f"if {parts[0]} then {parts[1]} else {parts[2]}", 0
