@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.faults import Cascade, fault
 from nnc.frontend.elaborate.types import DEFAULT_INT, broadcast, broadcast_all, equal, spell
 from nnc.frontend.elaborate.values import (
     Bool,
@@ -17,6 +17,7 @@ from nnc.frontend.elaborate.values import (
     Tensor,
     Value,
     describe,
+    is_poisoned,
 )
 from nnc.ir import build, scalar
 from nnc.ir.expr import Const, Expr, Read
@@ -27,7 +28,6 @@ from nnc.ir.types import DType
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
-
     from nnc.frontend.elaborate.scope import Scope
 
 
@@ -100,6 +100,8 @@ def common_type(elab: Elaborator, operands: Sequence[Operand], span: Span) -> DT
 
 def not_a_number(operand: Operand) -> NoReturn:
     """Raise the fault for a value that has no elements."""
+    if is_poisoned(operand.value):
+        raise Cascade
     raise fault(
         "E0202",
         f"{describe(operand.value)} is not a number or a tensor",
@@ -172,6 +174,8 @@ def whole_constant(operand: Operand, value: int, dtype: DType) -> Const:
 
 def not_convertible(operand: Operand, dtype: DType) -> NoReturn:
     """Raise the fault for a value that is no scalar of type ``dtype``."""
+    if is_poisoned(operand.value):
+        raise Cascade
     found = describe(operand.value)
     if isinstance(operand.value, Tensor) and operand.value.shape:
         raise fault(

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from nnc.frontend import ast
 from nnc.frontend.diagnostics import Diagnostics
 from nnc.frontend.elaborate.convert import Operand, to_node
-from nnc.frontend.elaborate.faults import Fault, fault
+from nnc.frontend.elaborate.faults import Cascade, Fault, fault
 from nnc.frontend.elaborate.scope import Body, Scope
-from nnc.frontend.elaborate.values import Value, describe
+from nnc.frontend.elaborate.values import Value, describe, is_poisoned
 from nnc.ir import build
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
@@ -34,25 +34,19 @@ class Frame:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Randomness:
-    """What the draws of random numbers are keyed by: ``stable`` ones do not change by the step."""
-
-    stable: bool = False
-
-
 @dataclass(slots=True)
 class Elaborator:
     """One run over a program: what is known, what has been declared, what went wrong.
 
     ``facts`` grow with each ``require``. ``parameters`` are by path; ``current`` has the value of
-    a buffer after the updates so far, and ``updates`` what it is to become. ``multiples`` are
-    symbolic dims required to be a multiple of a number.
+    a parameter and of a buffer after the updates so far, and ``updates`` what it is to become.
+    ``starting`` tells that a first value is being made, which is drawn once, not at each step.
     """
 
     precision: DType
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     training: bool = False
+    starting: bool = False
     batch: str | None = None
     facts: Facts = field(default_factory=Facts)
     parameters: dict[str, Parameter] = field(default_factory=dict)
@@ -60,9 +54,9 @@ class Elaborator:
     updates: dict[str, Named] = field(default_factory=dict)
     places: dict[str, ast.Node] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
-    randomness: Randomness = field(default_factory=Randomness)
     outside: Scope = field(default_factory=lambda: Scope(Body("", "file", None, "")))
     leaves: dict[tuple[str, str], Node] = field(default_factory=dict)
+    site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
 
     # for the other parts of the frontend ----------------------------------------------------------
 
@@ -108,6 +102,8 @@ class Elaborator:
 
     def report(self, error: Fault) -> None:
         """Record what a Fault says, with the calls that led to it."""
+        if isinstance(error, Cascade):
+            return
         diagnostic = error.diagnostic
         file = diagnostic.span.file if diagnostic.span else None
         calls = [f for f in self.frames if diagnostic.span is not None]
@@ -172,4 +168,6 @@ def later(what: str, span: Span) -> Fault:
 
 def wrong_value(what: str, value: Value, span: Span, hint: str | None = None) -> Fault:
     """Return the fault for a value of the wrong kind: ``what`` is needed."""
+    if is_poisoned(value):
+        return Cascade()
     return fault("E0202", f"{what} is needed here", span, f"this is {describe(value)}", hint=hint)

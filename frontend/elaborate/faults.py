@@ -20,6 +20,13 @@ class Fault(Exception):
         super().__init__(diagnostic.message)
 
 
+class Cascade(Fault):
+    """A fault that only follows from one that has been reported: nobody is told of it."""
+
+    def __init__(self) -> None:
+        super().__init__(Diagnostic("E0200", "the result of an error is used", None))
+
+
 def fault(
     code: str,
     message: str,

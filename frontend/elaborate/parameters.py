@@ -30,6 +30,7 @@ from nnc.frontend.elaborate.values import (
     is_poisoned,
 )
 from nnc.ir import build, scalar
+from nnc.ir.graph import Node
 from nnc.ir.index import Size
 from nnc.ir.span import Span
 from nnc.ir.types import DType
@@ -228,7 +229,7 @@ def bind_tensors(
         else:
             scope.bind(param.name, single(elab, param, operand), "value")
     matcher = Matcher(elab, scope)
-    for param, declared_dims, operand in tensors:
+    for _, declared_dims, operand in tensors:
         if not is_poisoned(operand.value):
             matcher.match(declared_dims, shape_of(operand.value), operand)
     rests = matcher.finish()
@@ -341,7 +342,7 @@ def joined(
 
 def _stretch_middle(
     value: Tensor, front: int, back: int, shape: tuple[Size, ...], span: Span
-) -> build.Node:
+) -> Node:
     own = value.shape
     axes = build.axes_for(shape)
     here = build.subscripts(axes)

@@ -24,6 +24,7 @@ from nnc.ir.index import Size
 from nnc.ir.span import Span
 
 Kind = Literal["value", "dim", "config", "index", "buffer", "declaration"]
+Owner = Literal["file", "model", "layer", "fn", "optimizer", "schedule", "test"]
 CALLABLE = (
     BuiltinValue, FunctionValue, LayerValue, Instance, ScheduleValue, OptimizerValue, Poison,
 )  # fmt: skip
@@ -61,7 +62,7 @@ class Body:
     """
 
     owner: str
-    kind: Literal["file", "model", "layer", "fn", "optimizer", "schedule", "test"]
+    kind: Owner
     path: str | None
     trace: str
     sites: Mapping[ast.Node, str] = field(default_factory=dict)

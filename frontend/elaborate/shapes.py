@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand
-from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.faults import Cascade, fault
 from nnc.frontend.elaborate.types import broadcast, equal, spell
-from nnc.frontend.elaborate.values import Int, TupleValue, Value, describe
+from nnc.frontend.elaborate.values import Int, TupleValue, Value, describe, is_poisoned
 from nnc.ir.index import Dim, Size, dims_of, exact_div, substitute
 from nnc.ir.span import Span
 
@@ -116,6 +116,8 @@ class Matcher:
 
     def _check(self, dim: ast.Expr, size: Size, operand: Operand) -> None:
         wanted = self.elab.evaluate(dim, self.scope)
+        if is_poisoned(wanted):
+            raise Cascade
         if not isinstance(wanted, Int):
             raise fault("E0206", f"{text(dim)} is not a size", dim.span, describe(wanted))
         if not equal(wanted.size, size, self.elab.facts):
@@ -226,6 +228,8 @@ def known_dim(elab: Elaborator, scope: Scope, dim: ast.Expr) -> Size:
     if isinstance(dim, ast.Name) and scope.find(dim.id) is None:
         raise scope.unknown(dim.id, dim.span, "dim")
     value = elab.evaluate(dim, scope)
+    if is_poisoned(value):
+        raise Cascade
     if not isinstance(value, Int):
         raise fault("E0206", f"{text(dim)} is not a size", dim.span, describe(value))
     if isinstance(value.size, int) and value.size < 0:

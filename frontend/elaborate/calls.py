@@ -1,0 +1,359 @@
+"""Calls: functions run on their arguments, layers become instances, instances are applied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nnc.frontend import ast
+from nnc.frontend.elaborate import builtins
+from nnc.frontend.elaborate.convert import Operand, varies_over_box
+from nnc.frontend.elaborate.elaborator import wrong_value
+from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.parameters import (
+    Arguments,
+    bind_config,
+    bind_tensors,
+    results,
+)
+from nnc.frontend.elaborate.results import declare_results, expected_result, fit_results
+from nnc.frontend.elaborate.scope import Body, Owner, Scope
+from nnc.frontend.elaborate.shapes import known_dim, known_rest
+from nnc.frontend.elaborate.sites import called_name, site_names
+from nnc.frontend.elaborate.values import (
+    POISON,
+    BuiltinValue,
+    Element,
+    Float,
+    FunctionValue,
+    Instance,
+    Int,
+    LayerValue,
+    ModuleValue,
+    OptimizerValue,
+    ScheduleValue,
+    Tensor,
+    Value,
+    is_poisoned,
+)
+from nnc.ir.index import Size
+from nnc.ir.span import Span
+
+if TYPE_CHECKING:
+    from nnc.frontend.elaborate.elaborator import Elaborator
+
+REDUCTIONS = ("sum", "prod", "max", "min", "mean", "argmax", "argmin", "any", "all")
+Shape = tuple[Size, ...]
+
+
+def call(elab: Elaborator, scope: Scope, node: ast.Call, expected: Shape | None) -> Value:
+    """Evaluate a call. Raises Fault where the callee or an argument does not fit."""
+    func = node.func
+    if isinstance(func, ast.Subscript):
+        if isinstance(func.base, ast.Name) and func.base.id in REDUCTIONS:
+            from nnc.frontend import notation
+
+            return notation.reduce(elab, scope, func.base.id, node)
+        expected = given_shape(elab, scope, func)
+        func = func.base
+    callee = resolve(elab, scope, func)
+    arguments = evaluate_arguments(elab, scope, node)
+    return apply(elab, scope, callee, arguments, node, expected)
+
+
+def given_shape(elab: Elaborator, scope: Scope, node: ast.Subscript) -> Shape:
+    """Return the dims of ``normal[batch, latent]()``."""
+    dims: list[Size] = []
+    for sub in node.subs:
+        if isinstance(sub, ast.Rest):
+            dims.extend(known_rest(scope, sub))
+        elif isinstance(sub, ast.Slice):
+            raise fault("E0206", "a slice is not a dim", sub.span)
+        else:
+            dims.append(known_dim(elab, scope, sub))
+    if node.where is not None:
+        raise fault("E0206", "only a reduction takes a `where`", node.where.span)
+    return tuple(dims)
+
+
+def resolve(elab: Elaborator, scope: Scope, func: ast.Expr) -> Value:
+    """Return what a call calls: a name is looked up among what can be called."""
+    if not isinstance(func, ast.Name):
+        return elab.evaluate(func, scope)
+    found = scope.find_callable(func.id)
+    if found is not None:
+        return found.value
+    other = scope.find(func.id)
+    if other is not None:
+        raise fault(
+            "E0218",
+            f"{func.id} cannot be called",
+            func.span,
+            "called here",
+            related=[(other.span, "bound here to something that is no function or layer")],
+        )
+    raise scope.unknown(func.id, func.span, "function or layer")
+
+
+def evaluate_arguments(elab: Elaborator, scope: Scope, node: ast.Call) -> Arguments:
+    """Evaluate the arguments of a call from left to right."""
+    positional = tuple(elab.operand(a, scope) for a in node.args)
+    named = {k.name.text: (k.name, elab.operand(k.value, scope)) for k in node.kwargs}
+    if len(named) < len(node.kwargs):
+        texts = [k.name.text for k in node.kwargs]
+        twice = next(k for k in node.kwargs if texts.count(k.name.text) > 1)
+        raise fault("E0209", f"{twice.name} is given twice", twice.span)
+    return Arguments(positional, named)
+
+
+def pipe(elab: Elaborator, scope: Scope, node: ast.Pipe, expected: Shape | None) -> Value:
+    """Evaluate ``x |> f |> g(a)``: each stage is applied to what comes before it."""
+    operand = elab.operand(node.first, scope)
+    for k, stage in enumerate(node.stages):
+        last = k == len(node.stages) - 1
+        value = _stage(elab, scope, stage, operand, expected if last else None)
+        span = replace(node.span, end=stage.span.end)
+        operand = Operand(value, span)
+    return operand.value
+
+
+def _stage(
+    elab: Elaborator, scope: Scope, stage: ast.Expr, operand: Operand, expected: Shape | None
+) -> Value:
+    if isinstance(stage, ast.Call) and not isinstance(stage.func, ast.Subscript):
+        callee = resolve(elab, scope, stage.func)
+        arguments = evaluate_arguments(elab, scope, stage)
+        if isinstance(callee, LayerValue):
+            made = instantiate(elab, scope, callee, arguments, stage)
+            return apply(elab, scope, made, Arguments((operand,)), stage, expected)
+        arguments = replace(arguments, positional=(operand, *arguments.positional))
+        return apply(elab, scope, callee, arguments, stage, expected)
+    callee = resolve(elab, scope, stage)
+    if isinstance(callee, LayerValue):
+        name = callee.decl.name.text
+        raise fault(
+            "E0218",
+            f"{name} is a layer, which needs its config first",
+            stage.span,
+            "not yet an instance",
+            hint=f"write {name}()" if _all_default(callee) else f"write {name}(...)",
+        )
+    return apply(elab, scope, callee, Arguments((operand,)), stage, expected)
+
+
+def _all_default(layer: LayerValue) -> bool:
+    return all(p.default is not None for p in layer.decl.config)
+
+
+def apply(
+    elab: Elaborator, scope: Scope, callee: Value, arguments: Arguments, site: ast.Expr,
+    expected: Shape | None,
+) -> Value:  # fmt: skip
+    """Apply a callable value to arguments at the call ``site``."""
+    if is_poisoned(callee):
+        return POISON
+    match callee:
+        case LayerValue():
+            return instantiate(elab, scope, callee, arguments, site)
+        case ScheduleValue(_, _, None) | OptimizerValue(_, _, None):
+            return configure(elab, callee, arguments, site.span)
+        case _ if arguments.poisoned:
+            return POISON
+        case FunctionValue():
+            return run_function(elab, scope, callee, arguments, site, expected)
+        case Instance():
+            return run_instance(elab, scope, callee, arguments, site)
+        case ScheduleValue():
+            return run_schedule(elab, scope, callee, arguments, site)
+        case Float() | Int():
+            return _constant_schedule(callee, arguments, site)
+        case BuiltinValue(name):
+            return builtins.apply(elab, scope, name, arguments, site, expected)
+    raise wrong_value("a function or a layer", callee, site.span)
+
+
+def configure(
+    elab: Elaborator, callee: ScheduleValue | OptimizerValue, arguments: Arguments, span: Span
+) -> Value:
+    """Give a schedule or an optimizer its config."""
+    scope = Scope(callee.home.body, callee.home)
+    owner = callee.decl.name.text
+    config = bind_config(elab, owner, callee.decl.config, scope, arguments, span)
+    return replace(callee, config=config)
+
+
+# functions --------------------------------------------------------------------------------------
+
+
+def run_function(
+    elab: Elaborator, scope: Scope, function: FunctionValue, arguments: Arguments,
+    site: ast.Expr, expected: Shape | None,
+) -> Value:  # fmt: skip
+    """Run a function's body on its arguments and check the result against its declared type."""
+    decl = function.decl
+    name = decl.name.text
+    trace = scope.body.trace_of(site_name(scope, site) or name)
+    body = body_of(elab, decl, function.home, "fn", None, trace)
+    inner = Scope(body, function.home, box=scope.box if _on_elements(arguments) else None)
+    with elab.applying(name, site.span):
+        bind_tensors(elab, name, decl.params, inner, arguments, site.span)
+        declare_results(elab, inner, results(decl.result), expected)
+        value = run_body(elab, inner, decl.body, decl.result, site.span)
+        if decl.gradient is not None and not is_poisoned(value):
+            from nnc.frontend.elaborate.gradient import with_gradient
+
+            value = with_gradient(elab, inner, decl, value)
+    return value
+
+
+def _on_elements(arguments: Arguments) -> bool:
+    """Whether an argument has a value only at one point of the notation around the call."""
+    values = [o.value for o in arguments.positional]
+    values += [o.value for _, o in arguments.named.values()]
+    return any(
+        (isinstance(v, Int) and v.is_index) or (isinstance(v, Element) and varies_over_box(v.expr))
+        for v in values
+    )
+
+
+def body_of(
+    elab: Elaborator, decl: ast.Fn | ast.Layer | ast.Optimizer | ast.Schedule, home: Scope,
+    kind: Owner, path: str | None, trace: str,
+) -> Body:  # fmt: skip
+    """Return the body of a declaration, about to be run."""
+    sites = elab.site_tables.get(decl)
+    if sites is None:
+        sites = site_names(decl.body, lambda callee: is_layer(home, callee))
+        elab.site_tables[decl] = sites
+    return Body(f"{kind} {decl.name}", kind, path, trace, sites)
+
+
+def is_layer(home: Scope, callee: ast.Expr) -> bool:
+    """Whether what is called names a layer that is declared in the file or imported."""
+    match callee:
+        case ast.Name(id):
+            found = home.find_callable(id)
+            return found is not None and isinstance(found.value, LayerValue)
+        case ast.Field(ast.Name(id), name):
+            found = home.find(id)
+            if found is None or not isinstance(found.value, ModuleValue):
+                return False
+            member = found.value.scope.names.get(name.text)
+            return member is not None and isinstance(member.value, LayerValue)
+        case _:
+            return False
+
+
+def site_name(scope: Scope, site: ast.Expr) -> str | None:
+    """Return what the call at ``site`` is called in its body, None where it has no name."""
+    found = scope.body.sites.get(site)
+    if found is None and isinstance(site, ast.Call):
+        return site_name(scope, site.func)
+    return found if found is not None else called_name(site)
+
+
+def run_body(
+    elab: Elaborator, scope: Scope, body: ast.Block | ast.Expr, result: ast.TypeExpr | None,
+    span: Span,
+) -> Value:  # fmt: skip
+    """Run a body and return its value, checked against the declared result."""
+    from nnc.frontend.elaborate.statements import run_block
+
+    declared = results(result)
+    scope.body.result = declared
+    if isinstance(body, ast.Block):
+        value = run_block(elab, scope, body)
+        if value is None:
+            raise fault(
+                "E0227", f"{scope.body.owner} returns nothing", span, "its value is needed here",
+                related=[(body.span, "no return is reached here")],
+            )  # fmt: skip
+        return value
+    operand = elab.operand(body, scope, expected_result(elab, scope, declared))
+    return fit_results(elab, scope, declared, Operand(operand.value, body.span))
+
+
+# layers -----------------------------------------------------------------------------------------
+
+
+def instantiate(
+    elab: Elaborator, scope: Scope, layer: LayerValue, arguments: Arguments, site: ast.Expr
+) -> Instance:
+    """Give a layer its config and its place: ``linear(10)``."""
+    name = layer.decl.name.text
+    inner = Scope(layer.home.body, layer.home)
+    if arguments.positional and len(arguments.positional) > len(layer.decl.config):
+        _config_is_first(layer, arguments, site.span)
+    config = bind_config(elab, name, layer.decl.config, inner, arguments, site.span)
+    local = scope.body.sites.get(site) or name
+    path = scope.body.path_of(local)
+    if path is not None:
+        elab.claim(path, site, site.span)
+    return Instance(replace(layer, config=config), path, scope.body.place(local), site.span)
+
+
+def _config_is_first(layer: LayerValue, arguments: Arguments, span: Span) -> None:
+    name = layer.decl.name.text
+    if any(isinstance(o.value, Tensor) for o in arguments.positional):
+        raise fault(
+            "E0218",
+            f"{name} is a layer, which needs its config before it is applied",
+            span,
+            "a tensor among the config",
+            hint=f"write {name}({'...' if layer.decl.config else ''})(x)",
+        )
+
+
+def run_instance(
+    elab: Elaborator, scope: Scope, instance: Instance, arguments: Arguments, site: ast.Expr
+) -> Value:
+    """Apply an instance: run its layer's body with its config and parameters."""
+    layer = instance.layer
+    decl = layer.decl
+    local = scope.body.sites.get(site)
+    trace = scope.body.trace_of(local) if local is not None else _joined_trace(scope, instance)
+    body = body_of(elab, decl, layer.home, "layer", instance.path, trace)
+    inner = Scope(body, layer.home, box=scope.box)
+    if scope.box is not None:
+        raise fault(
+            "E0202",
+            f"the layer {decl.name} is applied inside index notation",
+            site.span,
+            "a layer takes whole tensors",
+            hint="apply it before, and subscript what it gives",
+        )
+    with elab.applying(decl.name.text, site.span):
+        for param in decl.config:
+            assert layer.config is not None
+            inner.bind(param.name, layer.config[param.name.text], "config")
+        bind_tensors(elab, decl.name.text, decl.params, inner, arguments, site.span)
+        return run_body(elab, inner, decl.body, decl.result, site.span)
+
+
+def _joined_trace(scope: Scope, instance: Instance) -> str:
+    return f"{scope.body.trace}.{instance.site}" if scope.body.trace else instance.site
+
+
+# schedules --------------------------------------------------------------------------------------
+
+
+def run_schedule(
+    elab: Elaborator, scope: Scope, schedule: ScheduleValue, arguments: Arguments, site: ast.Expr
+) -> Value:
+    """Apply a schedule with its config to a time."""
+    decl = schedule.decl
+    name = decl.name.text
+    assert schedule.config is not None
+    body = body_of(elab, decl, schedule.home, "schedule", None, scope.body.trace_of(name))
+    inner = Scope(body, schedule.home, box=scope.box)
+    with elab.applying(name, site.span):
+        for param in decl.config:
+            inner.bind(param.name, schedule.config[param.name.text], "config")
+        bind_tensors(elab, name, decl.params, inner, arguments, site.span)
+        return run_body(elab, inner, decl.body, None, site.span)
+
+
+def _constant_schedule(value: Float | Int, arguments: Arguments, site: ast.Expr) -> Value:
+    if len(arguments.positional) != 1 or arguments.named:
+        raise fault("E0209", "a schedule takes the time and nothing else", site.span)
+    return value
