@@ -326,14 +326,30 @@ class Body:
 
 
 def multiply_add(a: Value, b: Value, c: Value, dtype: DType, *, fused: bool) -> Value:
-    """Return ``a * b + c``: rounded once (but for a double rounding through f64) or twice.
-
-    f64 is always rounded twice.
-    """
-    if fused and dtype is not DType.F64:
+    """Return ``a * b + c``: rounded once (but for a double rounding) or twice."""
+    if not fused:
+        return numbers.rounded(numbers.rounded(a * b, dtype) + c, dtype)
+    if dtype is not DType.F64:
         exact = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
         return numbers.convert(exact, DType.F64, dtype)
-    return numbers.rounded(numbers.rounded(a * b, dtype) + c, dtype)
+    product = a * b
+    total = product + c
+    of_product = _product_error(a, b, product)
+    of_sum = (product - (total - (total - product))) + (c - (total - product))
+    rounded = total + (of_product + of_sum)
+    return np.where(np.isfinite(rounded), rounded, total)
+
+
+def _product_error(a: Value, b: Value, product: Value) -> Value:
+    """Return what rounding took from a product of f64 (T. J. Dekker, 1971)."""
+    (a1, a2), (b1, b2) = _halves(a), _halves(b)
+    return ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+
+
+def _halves(x: Value) -> tuple[Value, Value]:
+    bits = np.ascontiguousarray(x).view(np.uint64) & np.uint64(2**64 - 2**27)
+    upper = bits.view(np.float64)
+    return upper, x - upper
 
 
 def evaluate(size: Size, names: Mapping[Atom, Number]) -> Number:

@@ -85,13 +85,14 @@ def power_f64(a: Term, y: Term) -> Term:
     exact = two_product(y, log.high)
     main = y * logarithm_or_end(a, log.high)
     power = clamp(main, least, most)
-    inside = abs(main) < most
-    low = select(inside & (a > 0.0) & (a < math.inf), mad(y, log.low, exact.low), 0.0)
+    inside = (main > least) & (main < most) & (a > 0.0) & (a < math.inf)
+    low = select(inside, mad(y, log.low, exact.low), 0.0)
     n, k = fmt.nearest(power * LOG2_E)
     whole = mad(n, -LN2[DType.F64][0], power)
     r = mad(n, -LN2[DType.F64][1], whole)
     lost = mad(n, -LN2[DType.F64][1], whole - r) + low
-    return scale(fmt, mad(horner(r, EXP[DType.F64]), r * r, lost) + r + 1.0, k)
+    curve = horner(r, EXP[DType.F64]) * (r * r)
+    return scale(fmt, mad(lost, r + curve + 1.0, curve) + r + 1.0, k)
 
 
 def pow_whole(x: Term, y: Term) -> Term:
