@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nnc.backends.llvm.cache import compilations
 from nnc.backends.llvm.entries import public_symbol
 from nnc.backends.llvm.loader import Loaded
 from nnc.backends.llvm.module import emit
@@ -13,7 +14,7 @@ from nnc.backends.llvm.team import team
 from nnc.backends.llvm.values import EmitError
 from nnc.ir.loops import Program
 
-__all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "machine", "team"]
+__all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "compilations", "machine", "team"]
 
 
 def machine() -> str:

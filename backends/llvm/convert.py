@@ -21,9 +21,10 @@ def cast(b: Builder, value: Value, to: DType) -> Value:
         return value
     if source is F16 or source is BF16:
         return cast(b, _from_half(b, value), to)
-    if to is F16 or to is BF16:
-        narrow = _f64_to_f32_odd(b, value) if source is F64 else cast(b, value, F32)
-        return _to_f16(b, narrow) if to is F16 else _to_bf16(b, narrow)
+    if to is BF16:
+        return _to_bf16(b, cast(b, value, F32))
+    if to is F16:
+        return _to_f16(b, _f64_to_f32_odd(b, value) if source is F64 else cast(b, value, F32))
     if to is BOOL:
         zero = constant(0, source, value.lanes)
         compare = "fcmp une" if source.is_float else "icmp ne"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from nnc.backends.llvm import cache
 from nnc.backends.llvm.target import Target
 
 
@@ -48,8 +49,17 @@ def _verified(text: str) -> Any:
 
 
 def compile_text(text: str, target: Target) -> bytes:
-    """Return the object file of a module. Raises LLVMError where LLVM rejects it."""
-    return bytes(machine(target).emit_object(_verified(text)))
+    """Return the object file of a module, from the cache where it has it.
+
+    Raises LLVMError where LLVM rejects it.
+    """
+    import llvmlite
+
+    from nnc import __version__
+
+    versions = (__version__, llvmlite.__version__)
+    name = cache.key(text, target.triple, target.cpu, target.features, *versions)
+    return cache.fetch(name, lambda: bytes(machine(target).emit_object(_verified(text))))
 
 
 def assembly(text: str, target: Target) -> str:

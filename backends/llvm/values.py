@@ -129,10 +129,6 @@ def _as_f16(value: float) -> float:
 def _bf16_bits(value: float) -> int:
     if math.isnan(value):
         return 0x7FC0
-    # Round to odd on the way, so that the two roundings are together one to nearest even.
-    narrow = _as_f32(value)
-    bits = int(struct.unpack("<I", struct.pack("<f", narrow))[0])
-    if narrow != value:
-        bits = (bits - (abs(narrow) > abs(value))) | 1
+    bits = int(struct.unpack("<I", struct.pack("<f", _as_f32(value)))[0])
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return rounded - (1 << 16) if rounded >> 15 else rounded
