@@ -44,13 +44,14 @@ def convert(values: Array, source: DType, target: DType) -> Array:
     """Cast values: floats truncate to whole numbers, whole numbers wrap, numbers test != 0.
 
     A float outside the range of a whole type gives its nearest end, and NaN gives 0, as
-    ``llvm.fptosi.sat`` does.
+    ``llvm.fptosi.sat`` does. f64 goes to bf16 by way of f32.
     """
     if target is DType.BOOL:
         return np.asarray(values != 0)
     if source.is_float and target.is_int:
         return _saturated(values, target)
-    return rounded(values.astype(computing(target)), target)
+    with np.errstate(over="ignore"):
+        return rounded(values.astype(computing(target)), target)
 
 
 def _saturated(values: Array, target: DType) -> Array:
@@ -80,7 +81,8 @@ def literal(value: float, dtype: DType) -> Array:
         width = 8 * dtype.bytes
         word = np.array(int(value) & (2**width - 1), np.uint64).astype(f"u{dtype.bytes}")
         return word.view(dtype.numpy)
-    return rounded(np.array(value, computing(dtype)), dtype)
+    with np.errstate(over="ignore"):
+        return rounded(np.array(value, computing(dtype)), dtype)
 
 
 def _bf16_bits(values: Array) -> Array:
