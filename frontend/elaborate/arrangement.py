@@ -194,6 +194,11 @@ def size_of(elab: Elaborator, given: Given, span: Span) -> Value:
     return Int(product(_shape(elab, given["x"])))
 
 
+def rank_of(elab: Elaborator, given: Given, span: Span) -> Value:
+    """Return the number of dims of a tensor."""
+    return Int(len(_shape(elab, given["x"])))
+
+
 def _shape(elab: Elaborator, operand: Operand) -> tuple[Size, ...]:
     if isinstance(operand.value, Element | Float | Int):
         return ()
@@ -313,4 +318,5 @@ FUNCTIONS: dict[str, Callable[[Elaborator, Given, Span], Value]] = {
     "pad": pad,
     "shape": shape_of,
     "size": size_of,
+    "rank": rank_of,
 }

@@ -243,6 +243,7 @@ TABLE: dict[str, Signature] = {
     "pad": Signature(("x", "before", "after", "axis", "value"), 3, _arrange),
     "shape": Signature(("x",), 1, _arrange),
     "size": Signature(("x",), 1, _arrange),
+    "rank": Signature(("x",), 1, _arrange),
     "concat": Signature((), 0, _arrange, many=True),
     "stack": Signature((), 0, _arrange, many=True),
 }

@@ -198,11 +198,13 @@ def run_function(
     with elab.applying(name, site.span):
         bind_tensors(elab, name, decl.params, inner, arguments, site.span)
         declare_results(elab, inner, results(decl.result), expected)
+        given = {p.name.text: inner.names[p.name.text].value for p in decl.params}
         value = run_body(elab, inner, decl.body, decl.result, site.span)
-        if decl.gradient is not None and not is_poisoned(value):
+        # Within a written gradient the derived one does: it is not differentiated again.
+        if decl.gradient is not None and not elab.differentiating and not is_poisoned(value):
             from nnc.frontend.elaborate.gradient import with_gradient
 
-            value = with_gradient(elab, inner, decl, value)
+            value = with_gradient(elab, inner, decl, given, value)
     return value
 
 

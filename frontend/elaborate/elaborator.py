@@ -16,7 +16,7 @@ from nnc.frontend.elaborate.values import Value, describe, is_poisoned
 from nnc.ir import build
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
-from nnc.ir.model import Named, Parameter
+from nnc.ir.model import Named, Parameter, Requirement
 from nnc.ir.prove import Facts
 from nnc.ir.span import Span
 from nnc.ir.types import DType, TensorType
@@ -40,13 +40,16 @@ class Elaborator:
 
     ``facts`` grow with each ``require``. ``parameters`` are by path; ``current`` has the value of
     a parameter and of a buffer after the updates so far, and ``updates`` what it is to become.
-    ``starting`` tells that a first value is being made, which is drawn once, not at each step.
+    ``starting`` tells that a first value is being made, which is drawn once, not at each step;
+    ``differentiating`` that a written gradient is. ``multiples`` are symbolic dims required to be
+    a multiple of a number, and ``dividing`` the requirements that say so.
     """
 
     precision: DType
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     training: bool = False
     starting: bool = False
+    differentiating: bool = False
     batch: str | None = None
     facts: Facts = field(default_factory=Facts)
     parameters: dict[str, Parameter] = field(default_factory=dict)
@@ -56,6 +59,10 @@ class Elaborator:
     frames: list[Frame] = field(default_factory=list)
     outside: Scope = field(default_factory=lambda: Scope(Body("", "file", None, "")))
     leaves: dict[tuple[str, str], Node] = field(default_factory=dict)
+    requirements: list[Requirement] = field(default_factory=list)
+    multiples: dict[str, int] = field(default_factory=dict)
+    dividing: list[Requirement] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
     site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
 
     # for the other parts of the frontend ----------------------------------------------------------
@@ -98,6 +105,14 @@ class Elaborator:
         if found is None or found.type != type:
             found = build.leaf(space, name, type, span)
             self.leaves[(space, name)] = found
+        return found
+
+    def unique(self, name: str) -> str:
+        """Return ``name``, with a number where it has been returned before."""
+        found, k = name, 2
+        while found in self.taken:
+            found, k = f"{name}_{k}", k + 1
+        self.taken.add(found)
         return found
 
     def report(self, error: Fault) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.scope import Scope
 
 Shape = tuple[Size, ...]
+CONSTANTS = ("training", "step", "pi")
+"""Names that the language gives a value; a function of that name is found when it is called."""
 
 
 def evaluate(
@@ -115,7 +117,7 @@ def _operation(
 
 def _name(elab: Elaborator, scope: Scope, expr: ast.Name) -> Value:
     found = scope.find(expr.id)
-    if found is not None:
+    if found is not None and (found.kind != "declaration" or expr.id not in CONSTANTS):
         return found.value
     match expr.id:
         case "training":
@@ -249,7 +251,7 @@ def _choice(elab: Elaborator, scope: Scope, expr: ast.IfExpr, expected: Shape | 
     return operators.choose(elab, scope, condition, yes, no, expr.span)
 
 
-# lists ----------------------------------------------------------------------------------------------
+# lists -----------------------------------------------------------------------------------------
 
 
 def _list(elab: Elaborator, scope: Scope, items: tuple[ast.Expr, ...], span: Span) -> Value:

@@ -41,10 +41,12 @@ def require(elab: Elaborator, scope: Scope, statement: ast.Require) -> None:
             facts = assumptions(expr)
             value = build.form((), (), expr, (), (), span=statement.span)
             message = said or "a requirement does not hold"
-            elab.requirements.append(Requirement(value, message, facts, statement.span))
+            requirement = Requirement(value, message, facts, statement.span)
+            elab.requirements.append(requirement)
             elab.facts = elab.facts.assume(facts)
             for name, by in multiples(expr):
                 elab.multiples[name] = lcm(elab.multiples.get(name, 1), by)
+                elab.dividing.append(requirement)
         case value:
             raise fault(
                 "E0213",

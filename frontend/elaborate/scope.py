@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
@@ -22,6 +22,9 @@ from nnc.frontend.elaborate.values import (
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
 from nnc.ir.span import Span
+
+if TYPE_CHECKING:
+    from nnc.frontend.elaborate.model import ModelBuilder
 
 Kind = Literal["value", "dim", "config", "index", "buffer", "declaration"]
 Owner = Literal["file", "model", "layer", "fn", "optimizer", "schedule", "test"]
@@ -58,7 +61,9 @@ class Body:
     ``path`` begins the names of the parameters declared in it (None where there can be none) and
     ``trace`` tells the applications that led here, which random numbers are keyed by; both are
     dotted. ``sites`` names each call in it. ``loops`` are the indices of the ``repeat``s around
-    the statement being run. ``yields`` collects the yields of the innermost of them.
+    the statement being run. ``yields`` collects the yields of the innermost of them. ``result``
+    is the declared type of each result. ``state`` runs the declarations of an optimizer's state,
+    ``model`` those of a model's ports and results; where they are None there can be none.
     """
 
     owner: str
@@ -70,6 +75,7 @@ class Body:
     yields: list[Value] | None = None
     result: tuple[ast.TypeExpr, ...] = ()
     state: Callable[[ast.StateDecl, Scope], Value] | None = None
+    model: ModelBuilder | None = None
 
     def place(self, name: str) -> str:
         """Return ``name`` with the indices of the loops around it."""

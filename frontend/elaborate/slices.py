@@ -12,6 +12,8 @@ from nnc.frontend.elaborate.faults import Cascade, Fault, fault
 from nnc.frontend.elaborate.types import at_least, spell
 from nnc.frontend.elaborate.values import (
     POISON,
+    Element,
+    Float,
     Int,
     ListValue,
     Tensor,
@@ -44,6 +46,8 @@ def subscript(elab: Elaborator, scope: Scope, node: ast.Subscript) -> Value:
     match base.value:
         case value if is_poisoned(value):
             return POISON
+        case Element() | Int() | Float() if all(isinstance(s, ast.Rest) for s in node.subs):
+            return base.value  # a scalar has no dims for `..` to stand for
         case TupleValue(items):
             return _item(elab, scope, items, node)
         case Tensor() | ListValue():

@@ -79,9 +79,7 @@ def run(elab: Elaborator, scope: Scope, statement: ast.Stmt) -> Value | None:
         case ast.Bind():
             bind(elab, scope, statement)
         case ast.Define():
-            from nnc.frontend import notation
-
-            notation.define(elab, scope, statement)
+            define(elab, scope, statement)
         case ast.Return(value):
             if scope.body.kind in ("model", "test"):
                 raise fault("E0217", f"a {scope.body.kind} returns nothing", statement.span)
@@ -149,6 +147,19 @@ def bind(elab: Elaborator, scope: Scope, statement: ast.Bind) -> None:
         if target.type is not None:
             bound = fit(elab, scope, target.type, Operand(part, statement.value.span))
         scope.bind(target.name, named(bound, target.name))
+
+
+def define(elab: Elaborator, scope: Scope, statement: ast.Define) -> None:
+    """Run ``name[subs] = expr``.
+
+    In a function that works on elements, ``y[..] = ...`` defines an element: there are no dims.
+    """
+    if scope.box is not None and all(isinstance(s, ast.Rest) for s in statement.subs):
+        scope.bind(statement.name, elab.evaluate(statement.value, scope))
+        return
+    from nnc.frontend import notation
+
+    notation.define(elab, scope, statement)
 
 
 def _unpack(value: Value, statement: ast.Bind) -> Sequence[Value]:

@@ -1,0 +1,194 @@
+"""Files and what they declare: the program's own, those it imports, and the library's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnc.frontend import ast
+from nnc.frontend.diagnostics import Diagnostics, SourceError
+from nnc.frontend.elaborate import builtins
+from nnc.frontend.elaborate.faults import Fault, fault
+from nnc.frontend.elaborate.scope import Binding, Body, Scope
+from nnc.frontend.elaborate.values import (
+    BuiltinValue,
+    FunctionValue,
+    LayerValue,
+    ModuleValue,
+    OptimizerValue,
+    ScheduleValue,
+    Value,
+)
+from nnc.frontend.source import Source
+from nnc.ir.span import Span
+
+
+@dataclass(slots=True)
+class Loader:
+    """Loads files and makes their scopes. Imports stay below ``root``; ``None`` allows none.
+
+    ``sources`` are all that was read, by name, for messages; ``loading`` is the chain of imports
+    that is being followed.
+    """
+
+    root: Path | None
+    diagnostics: Diagnostics
+    library: Scope = field(default_factory=library_scope)
+    sources: dict[str, Source] = field(default_factory=dict)
+    loaded: dict[Path, Scope] = field(default_factory=dict)
+    loading: list[Path] = field(default_factory=list)
+
+    def scope(self, file: ast.File, folder: Path | None) -> Scope:
+        """Return the scope of a file: its declarations, and what it imports whole."""
+        scope = Scope(Body(file.name, "file", None, ""), self.library)
+        for item in file.items:
+            try:
+                if isinstance(item, ast.Import):
+                    self._import(scope, item, folder)
+                else:
+                    declare(scope, item)
+            except Fault as error:
+                self.diagnostics.add(error.diagnostic)
+        return scope
+
+    def _import(self, scope: Scope, item: ast.Import, folder: Path | None) -> None:
+        path = self._resolve(item, folder)
+        imported = self.loaded.get(path)
+        if imported is None:
+            imported = self._load(path, item)
+        if item.alias is None:
+            scope.opened.append(imported)
+            return
+        name = item.alias.text
+        _unused(scope, item.alias)
+        module = ModuleValue(name, imported)
+        scope.names[name] = Binding(module, item.alias.span, "declaration")
+
+    def _resolve(self, item: ast.Import, folder: Path | None) -> Path:
+        text = item.path.value
+        if self.root is None or folder is None:
+            raise fault(
+                "E0221",
+                f'cannot import "{text}"',
+                item.path.span,
+                "a program given as text has no folder to import from",
+            )
+        path = (folder / text).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise fault(
+                "E0221",
+                f'"{text}" lies outside the folder of the program',
+                item.path.span,
+                "imports stay below it",
+                hint="move the file there",
+            )
+        if path in self.loading:
+            chain = [p.name for p in self.loading[self.loading.index(path) :]]
+            raise fault(
+                "E0221",
+                "these files import each other in a circle",
+                item.path.span,
+                " -> ".join([*chain, path.name]),
+                hint="move what both need into a third file",
+            )
+        return path
+
+    def _load(self, path: Path, item: ast.Import) -> Scope:
+        from nnc.frontend.parser import parse
+
+        assert self.root is not None
+        try:
+            source = Source.read(path, str(path.relative_to(self.root.resolve())))
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, item, error) from None
+        self.sources[source.name] = source
+        self.loading.append(path)
+        try:
+            scope = self.scope(parse(source), path.parent)
+        except SourceError as error:
+            self.diagnostics.extend(error.diagnostics)
+            scope = Scope(Body(source.name, "file", None, ""), self.library)
+        finally:
+            self.loading.pop()
+        self.loaded[path] = scope
+        return scope
+
+
+def _unreadable(path: Path, item: ast.Import, error: Exception) -> Fault:
+    reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror.lower()
+    near = sorted(p.name for p in path.parent.glob("*.nn")) if path.parent.is_dir() else []
+    return fault(
+        "E0221",
+        f'cannot read "{item.path.value}"',
+        item.path.span,
+        reason,
+        notes=[f"the folder has {', '.join(near)}"] if near else (),
+    )
+
+
+def declare(scope: Scope, item: ast.Item) -> None:
+    """Bind what a file declares. Raises Fault where a name is taken."""
+    value: Value
+    match item:
+        case ast.Fn():
+            value = FunctionValue(item, scope)
+        case ast.Layer():
+            value = LayerValue(item, scope)
+        case ast.Optimizer():
+            value = OptimizerValue(item, scope)
+        case ast.Schedule():
+            value = ScheduleValue(item, scope)
+        case _:
+            return
+    _unused(scope, item.name)
+    scope.names[item.name.text] = Binding(value, item.name.span, "declaration")
+
+
+def _unused(scope: Scope, name: ast.Ident) -> None:
+    taken = scope.names.get(name.text)
+    if taken is not None:
+        raise fault(
+            "E0222",
+            f"{name} is declared twice",
+            name.span,
+            "the second",
+            related=[(taken.span, "the first")],
+        )
+
+
+def library_scope() -> Scope:
+    """Return the scope of the standard library; behind it are the primitives."""
+    from nnc.frontend.library import library_files
+
+    return scope_of(library_files())
+
+
+def scope_of(files: Iterable[ast.File]) -> Scope:
+    """Return one scope with the declarations of several files, over the primitives."""
+    primitives = Scope(Body("the primitives", "file", None, ""))
+    for name in builtins.NAMES:
+        primitives.names[name] = Binding(BuiltinValue(name), None, "declaration")
+    scope = Scope(Body("the library", "file", None, ""), primitives)
+    for file in files:
+        for item in file.items:
+            declare(scope, item)
+    return scope
+
+
+def check_parameters(items: Iterable[ast.Item], diagnostics: Diagnostics) -> None:
+    """Report parameters of one list, or of config and tensors, that have one name."""
+    for item in items:
+        config: tuple[ast.Parameter, ...] = getattr(item, "config", ())
+        params: tuple[ast.Parameter, ...] = getattr(item, "params", ())
+        seen: dict[str, Span] = {}
+        for param in (*config, *params):
+            first = seen.setdefault(param.name.text, param.name.span)
+            if first is not param.name.span:
+                error = fault(
+                    "E0222", f"two parameters are called {param.name}", param.name.span,
+                    "the second", related=[(first, "the first")],
+                )  # fmt: skip
+                diagnostics.add(error.diagnostic)
