@@ -127,13 +127,21 @@ def absorb(form: Form, inputs: Sequence[Node], known: Iterable[Size] = ()) -> Fo
     if not guarded:
         return form
     relaxed = replace(form, where=conjunction(kept))
-    unsafe = _unsafe(inputs, facts_of(relaxed, known))
-    if any(_is_checked(r) and unsafe(r) for r in form_reads(relaxed)):
+    before, after = facts_of(form, known), facts_of(relaxed, known)
+    was_inside, unsafe = _inside(inputs, before), _unsafe(inputs, after)
+    exposed = [r for r in form_reads(relaxed) if r not in guarded and unsafe(r)]
+    if not all(was_inside(r) for r in exposed):
         return form
+    is_inside = _inside(inputs, after)
+
+    def guard(read: Read) -> bool:
+        return read in guarded or (not is_inside(read) and was_inside(read))
+
     return replace(
         relaxed,
-        out=tuple(_guarded_size(o, unsafe) for o in relaxed.out),
-        body=_guarded_reads(relaxed.body, unsafe),
+        out=tuple(_guarded_size(o, guard) for o in relaxed.out),
+        body=_guarded_reads(relaxed.body, guard),
+        where=None if relaxed.where is None else _guarded_reads(relaxed.where, guard),
     )
 
 
@@ -145,9 +153,9 @@ def guard_condition(form: Form, inputs: Sequence[Node], known: Iterable[Size] = 
     return replace(form, where=_guarded_reads(form.where, unsafe))
 
 
-def _is_checked(read: Read) -> bool:
-    """Whether a subscript is made from data, and so checked as the program runs."""
-    return any(True for i in read.index for _ in loads_in(i))
+def _inside(inputs: Sequence[Node], facts: Facts) -> Callable[[Read], bool]:
+    """Tell the reads that are proven to lie inside their tensor."""
+    return lambda read: inside(read.index, inputs[read.operand].type.shape, facts)
 
 
 def _unsafe(inputs: Sequence[Node], facts: Facts) -> Callable[[Read], bool]:
