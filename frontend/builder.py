@@ -127,7 +127,8 @@ class Builder:
         return ast.File(self._source.name, number, items, span=span)
 
     def version(self, children: Children, span: Span) -> _Part:
-        return _Part("version", (), span, int(children[1].value.replace("_", "")[:9]))
+        written = self._extent(children[:2])
+        return _Part("version", (), written, int(children[1].value.replace("_", "")[:9]))
 
     def broken(self, children: Children, span: Span) -> ast.Hole:
         return ast.Hole(span=span)

@@ -185,7 +185,8 @@ def _excerpt(source: Source, marks: Sequence[_Mark], main: Span) -> list[str]:
             for between in range(previous + 1, number):
                 result.append(f" {between:>{width}} | {_shown(source.line(between))}")
         result.append(f" {number:>{width}} | {_shown(source.line(number))}")
-        result += [f"{bar} {text}" for text in _underlines(source, number, by_line[number])]
+        for rows in _underlines(source, number, by_line[number]):
+            result += [f"{bar} {row}" for row in rows.split("\n")]
         previous = number
     return result
 
@@ -210,8 +211,9 @@ def _row(source: Source, number: int, marks: Sequence[_Mark]) -> str:
     for mark in sorted(marks, key=lambda m: m.sign == "^"):
         first = source.position(mark.span.start)[1] - 1
         last = max(min(first + mark.span.end - mark.span.start, len(text)), first + 1)
-        start, end = _columns(text[:first]), _columns(text[:last])
-        cells += " " * (max(end, start + 1) - len(cells))
+        start = _columns(text[:first])
+        end = max(_columns(text[:last]), start + 1)
+        cells += " " * (end - len(cells))
         cells[start:end] = mark.sign * (end - start)
     row = "".join(cells)
     return row + (f" {_hang(marks[0].label, len(row) + 1)}" if marks[0].label else "")

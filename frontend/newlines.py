@@ -17,7 +17,7 @@ CLOSING = frozenset({"RPAR", "RSQB", "RBRACE"})
 # after these a statement goes on
 _OPEN_ENDED = frozenset({
     "EQUAL", "COMMA", "LT", "CMP", "PLUS", "MINUS", "MUL", "POWER", "AND", "OR", "NOT", "THEN",
-    "PIPE", "ARROW",
+    "ELSE", "PIPE", "ARROW",
 })  # fmt: skip
 
 

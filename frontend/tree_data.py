@@ -1,0 +1,62 @@
+"""Syntax trees as plain data and back, for the cache.
+
+A node is a tuple of its class's name, its span's two ends and its fields; a span within it is
+``("@", start, end)``, and a tuple of nodes a list. All spans of a file lie in that file.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import fields
+from typing import Any
+
+from nnc.frontend import ast
+from nnc.ir.span import Span
+
+_FIELDS = {
+    name: tuple(f.name for f in fields(cls) if f.name != "span")
+    for name, cls in ast.CLASSES.items()
+}
+SCHEMA = repr(sorted(_FIELDS.items()))
+"""Changes whenever the tree's classes do."""
+
+
+def to_data(file: ast.File) -> Any:
+    """Return a file's tree as tuples, lists, texts and numbers."""
+    return _encode(file)
+
+
+def from_data(data: Any) -> ast.File:
+    """Return the tree that ``to_data`` made ``data`` from."""
+    name = data[3]
+    file = _decode(data, name)
+    assert isinstance(file, ast.File)
+    return file
+
+
+def _encode(value: Any) -> Any:
+    match value:
+        case ast.Node(span=span):
+            kind = type(value).__name__
+            parts = (_encode(getattr(value, name)) for name in _FIELDS[kind])
+            return (kind, span.start, span.end, *parts)
+        case Span(_, start, end):
+            return ("@", start, end)
+        case tuple():
+            return [_encode(v) for v in value]
+        case _:
+            return value
+
+
+def _decode(data: Any, file: str) -> Any:
+    match data:
+        case ("@", start, end):
+            return Span(file, start, end)
+        case tuple():
+            kind, start, end = data[:3]
+            parts = (_decode(part, file) for part in itertools.islice(data, 3, None))
+            return ast.CLASSES[kind](*parts, span=Span(file, start, end))
+        case list():
+            return tuple(_decode(part, file) for part in data)
+        case _:
+            return data
