@@ -24,6 +24,25 @@ from nnc.frontend.source import Source
 from nnc.ir.span import Span
 
 
+def library_scope() -> Scope:
+    """Return the scope of the standard library; behind it are the primitives."""
+    from nnc.frontend.library import library_files
+
+    return scope_of(library_files())
+
+
+def scope_of(files: Iterable[ast.File]) -> Scope:
+    """Return one scope with the declarations of several files, over the primitives."""
+    primitives = Scope(Body("the primitives", "file", None, ""))
+    for name in builtins.NAMES:
+        primitives.names[name] = Binding(BuiltinValue(name), None, "declaration")
+    scope = Scope(Body("the library", "file", None, ""), primitives)
+    for file in files:
+        for item in file.items:
+            declare(scope, item)
+    return scope
+
+
 @dataclass(slots=True)
 class Loader:
     """Loads files and makes their scopes. Imports stay below ``root``; ``None`` allows none.
@@ -157,25 +176,6 @@ def _unused(scope: Scope, name: ast.Ident) -> None:
             "the second",
             related=[(taken.span, "the first")],
         )
-
-
-def library_scope() -> Scope:
-    """Return the scope of the standard library; behind it are the primitives."""
-    from nnc.frontend.library import library_files
-
-    return scope_of(library_files())
-
-
-def scope_of(files: Iterable[ast.File]) -> Scope:
-    """Return one scope with the declarations of several files, over the primitives."""
-    primitives = Scope(Body("the primitives", "file", None, ""))
-    for name in builtins.NAMES:
-        primitives.names[name] = Binding(BuiltinValue(name), None, "declaration")
-    scope = Scope(Body("the library", "file", None, ""), primitives)
-    for file in files:
-        for item in file.items:
-            declare(scope, item)
-    return scope
 
 
 def check_parameters(items: Iterable[ast.Item], diagnostics: Diagnostics) -> None:
