@@ -18,7 +18,7 @@ from nnc.ir.span import Span
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
 
-KINDS = {"dim": "a dim", "config": "config", "index": "an index or a loop variable"}
+KINDS = {"dim": "a dim", "config": "config", "index": "an index"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,15 @@ class Binder:
             return
         outer = self.scope.find(name.id)
         if outer is not None and outer.kind in KINDS:
+            kind = KINDS[outer.kind]
+            if outer.kind == "index" and isinstance(outer.value, Int) and not outer.value.is_index:
+                kind = "a loop variable"
             raise fault(
                 "E0303",
-                f"the index {name.id} would hide {KINDS[outer.kind]}",
+                f"the index {name.id} would hide {kind}",
                 name.span,
                 "bound here as an index",
-                related=[(outer.span, f"{name.id} is {KINDS[outer.kind]} here")],
+                related=[(outer.span, f"{name.id} is {kind} here")],
                 hint="give the index another name",
             )
         made = self.session.index(name.id, name.span)
@@ -159,7 +162,7 @@ def bind_left(names: Binder, subs: Sequence[ast.Sub], box: Box) -> tuple[Place, 
         match sub:
             case ast.Name():
                 names.index(sub)
-            case ast.Compare((ast.Name() as name, bound), ("<",)) if not _is_number(names, name):
+            case ast.Compare((ast.Name() as name, bound), ("<",)):
                 names.index(name, bound)
             case ast.Rest():
                 names.rest(sub)
@@ -193,9 +196,13 @@ def _bind_inside(names: Binder, sub: ast.Node) -> None:
                 "this is another comparison",
             )
         sub = sub.operands[0]
-    for part in ast.walk(sub):
-        if isinstance(part, ast.Name) and not _is_number(names, part):
-            names.index(part)
+    parts = list(ast.walk(sub))
+    read = {p.base for p in parts if isinstance(p, ast.Subscript)}
+    called = {p.func for p in parts if isinstance(p, ast.Call)}
+    for part in parts:
+        match part:
+            case ast.Name() if part not in read | called and not _is_number(names, part):
+                names.index(part)
 
 
 def _place(names: Binder, inside: Scope, sub: ast.Sub) -> Place:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from nnc.frontend.elaborate.faults import Fault, fault
 from nnc.frontend.notation.box import Condition, Session, Use, is_bare
+from nnc.frontend.notation.ranges import largest
 from nnc.ir.expr import loads_in
 from nnc.ir.index import Size, axes_of
 from nnc.ir.prove import Facts, assumptions, bounds, proves_less, proves_nonneg
@@ -108,7 +109,16 @@ def _hint(session: Session, use: Use, dim: Dim, below: bool, above: bool) -> str
     else:
         guard = f"{text} >= 0" if below else f"{text} < {dim.size}"
     parts = ", ".join(session.spell(i) for i in use.read.index)
-    return (
-        f"guard it: if {guard} then {use.text}[{parts}] else 0; "
-        "or write a smaller range where the index is bound"
-    )
+    guarded = f"guard it: if {guard} then {use.text}[{parts}] else 0"
+    narrower = None if below else _narrower(session, dim)
+    return guarded if narrower is None else f"{guarded}; or bind {narrower}"
+
+
+def _narrower(session: Session, dim: Dim) -> str | None:
+    """A range that would keep the subscript inside, for the one index in it."""
+    axes = axes_of(dim.value)
+    if len(axes) != 1:
+        return None
+    (name,) = axes
+    found = largest(session, name, dim.value, dim.size)
+    return f"{session.indices[name].text} < {found[0]}" if found else None

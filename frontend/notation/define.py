@@ -37,7 +37,13 @@ class Stored:
 
 
 def define(elab: Elaborator, scope: Scope, statement: ast.Define) -> Value:
-    """Return the tensor that ``name[subs] = expression`` defines. Raises Fault."""
+    """Bind the tensor that ``name[subs] = expression`` defines, and return it. Raises Fault."""
+    value = _defined(elab, scope, statement)
+    scope.bind(statement.name, value)
+    return value
+
+
+def _defined(elab: Elaborator, scope: Scope, statement: ast.Define) -> Value:
     outer = scope.box
     if isinstance(outer, Box):
         parent = outer.session

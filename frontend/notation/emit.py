@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from nnc.frontend.elaborate.faults import Fault
 from nnc.frontend.notation.box import Computed, Gather, Index, Reduction, Session, Source, foreign
 from nnc.frontend.notation.check import Verdict, verdict
-from nnc.frontend.notation.exact import axes_in, conjuncts, exact
+from nnc.frontend.notation.exact import COMPARISONS, axes_in, conjuncts, exact
 from nnc.frontend.notation.ranges import settle
 from nnc.ir import build, scalar
 from nnc.ir.expr import (
@@ -220,8 +220,24 @@ class Emitter:
         return scalar.div(total, scalar.cast(count, mean.dtype))
 
     def _simpler(self, e: Expr) -> Expr:
-        """``if 0 <= e < h then x[e] else v`` is a read with the value ``v`` outside."""
+        """Settle comparisons that the ranges decide, and let reads keep their own guards.
+
+        ``if 0 <= e < h then x[e] else v`` is a read with the value ``v`` outside.
+        """
         match e:
+            case Apply(op, _) if op in COMPARISONS:
+                for holds in (True, False):
+                    known = assumptions(e, holds)
+                    if known and all(proves_nonneg(k, self.facts) for k in known):
+                        return Const(holds, DType.BOOL)
+            case Apply("and", (a, b), DType.BOOL):
+                return scalar.and_(a, b)
+            case Apply("or", (a, b), DType.BOOL):
+                return scalar.or_(a, b)
+            case Apply("not", (a,), DType.BOOL):
+                return scalar.not_(a)
+            case Apply("select", (Const() as known, a, b)):
+                return scalar.select(known, a, b)
             case Apply("select", (condition, Read(outside=value) as read, Const(other))):
                 if value is not None and self._guards(condition, read):
                     return replace(read, outside=other)

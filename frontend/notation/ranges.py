@@ -87,7 +87,7 @@ def _from_affine(session: Session, index: Index) -> bool:
     for use, value, size, span in _subscripts(session):
         if index.axis not in axes_of(value) or index.axis in axes_of_conditions(use.conditions):
             continue
-        found = _largest(session, index.axis, value, size)
+        found = largest(session, index.axis, value, size)
         if found is None:
             return False
         if found != ():
@@ -116,7 +116,7 @@ def _from_affine(session: Session, index: Index) -> bool:
     return True
 
 
-def _largest(session: Session, axis: str, value: Size, size: Size) -> tuple[Size, ...] | None:
+def largest(session: Session, axis: str, value: Size, size: Size) -> tuple[Size, ...] | None:
     """The largest extent of ``axis`` with ``0 <= value < size``.
 
     An empty tuple where the read says nothing (a remainder, data); None where it depends on an

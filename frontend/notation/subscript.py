@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, to_expr
-from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.values import (
     POISON,
@@ -150,6 +150,7 @@ def _sub(elab: Elaborator, scope: Scope, box: Box, sub: ast.Expr | ast.Rest) -> 
                 hint="write it on the left too: y[.., i] = ...; or reduce over it: sum[..](x[..])",
             )
         return Sub(sub.span, rest=found)
+    _check_bound(scope, sub)
     operand = elab.operand(sub, scope)
     if isinstance(operand.value, Poison):
         return None
@@ -165,6 +166,26 @@ def _sub(elab: Elaborator, scope: Scope, box: Box, sub: ast.Expr | ast.Rest) -> 
                    "of integer tensors"],
         )  # fmt: skip
     return Sub(sub.span, value)
+
+
+def _check_bound(scope: Scope, sub: ast.Expr) -> None:
+    """Refuse a name in a subscript that nothing binds: an index that was forgotten."""
+    match sub:
+        case ast.Unary(_, inner):
+            _check_bound(scope, inner)
+        case ast.Binary(_, left, right):
+            _check_bound(scope, left)
+            _check_bound(scope, right)
+        case ast.Name(name) if scope.find(name) is None:
+            _, fix = did_you_mean(name, scope.known(), sub.span)
+            raise fault(
+                "E0315",
+                f"nothing binds the index {name}",
+                sub.span,
+                "used here as an index",
+                hint=f"write it on the left, or reduce over it: sum[{name}](...)",
+                fix=fix,
+            )
 
 
 def _whole(elab: Elaborator, scope: Scope, session: Session, operand: Operand, span: Span) -> Size:
