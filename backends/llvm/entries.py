@@ -237,7 +237,7 @@ def _walk_text(walk: Walk, entry: Entry) -> str:
     b.effect("call void @nnc.float.leave(i64 %old)")
     b.block.end = "ret void"
     return b.text(
-        "define internal void @WALK(i32 %thread, ptr %record, ptr %core, i32 %threads) nounwind"
+        "define internal void @WALK(i32 %thread, ptr %record, ptr %core, i32 %threads)" + _COLD
     )
 
 
@@ -245,10 +245,13 @@ def _width_text(walk: Walk, entry: Entry) -> str:
     walk.prepare()
     most = walk.width(entry.steps)
     walk.b.block.end = f"ret i64 {most.ref}"
-    return walk.b.text("define internal i64 @WIDTH(ptr %record) nounwind")
+    return walk.b.text("define internal i64 @WIDTH(ptr %record)" + _COLD)
 
 
-_PUBLIC = """define i32 @{name}(ptr %record) nounwind {{
+_COLD = " nounwind noinline optnone"
+"""Entries run once a call, and are not worth the time that good code takes to make."""
+
+_PUBLIC = """define i32 @{name}(ptr %record) nounwind noinline optnone {{
 entry:
   %versionp = getelementptr i64, ptr %record, i64 {version}
   %version = load i64, ptr %versionp
