@@ -17,7 +17,8 @@ from nnc.ir.expr import Apply, Const, Expr, Number
 from nnc.ir.scalar import make
 from nnc.ir.types import DType
 
-COMMUTATIVE = frozenset({"add", "mul", "max", "min", "eq", "ne", "and", "or", "xor"})
+COMMUTATIVE = frozenset({"add", "mul", "eq", "ne", "and", "or", "xor"})
+"""To the bit: ``max`` and ``min`` are not, of zeros of two signs."""
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "add",
     ast.Sub: "sub",
