@@ -118,6 +118,8 @@ class Poly:
     # arithmetic -----------------------------------------------------------------------------
 
     def __add__(self, other: Size) -> Size:
+        if other == 0:
+            return self
         return _collect([*self.terms, *_terms(other)])
 
     __radd__ = __add__
@@ -132,6 +134,8 @@ class Poly:
         return -self + other
 
     def __mul__(self, other: Size) -> Size:
+        if isinstance(other, int):
+            return Poly(tuple((m, c * other) for m, c in self.terms)) if other else 0
         return _collect(
             [
                 (tuple(sorted(a + b, key=lambda atom: atom.key)), c * d)
@@ -164,6 +168,10 @@ class Poly:
             yield from atom.inner()
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         parts: list[str] = []
         for monomial, c in sorted(self.terms, key=lambda t: (not t[0], [a.key for a in t[0]])):
             factors = [a.key for a in monomial]
