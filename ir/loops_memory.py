@@ -20,7 +20,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Number: TypeAlias = "int | Ints"
 """A subscript: the same for all tasks and lanes (int), or one for each."""
 
-_MANY = np.iinfo(np.int64).max
+_MANY = -2
+"""Stands, less the epoch, for several tasks."""
 
 
 class LoopError(Exception):
@@ -58,10 +59,10 @@ class Memory:
         """Record reads of ``place`` by ``task``; raises LoopError if another task wrote there."""
         wrote = self.writer[place]
         self._clash((wrote >= epoch) & (wrote != task), place, "reads what another task writes")
-        last = self.reader[place]
-        self.reader[place] = np.where((last < epoch) | (last == task), task, _MANY)
+        last, many = self.reader[place], _MANY - epoch
+        self.reader[place] = np.where(_stale(last, epoch) | (last == task), task, many)
         now = self.reader[place]
-        self.reader[place[(now != task) & (now != _MANY)]] = _MANY
+        self.reader[place[(now != task) & (now != many)]] = many
 
     def note_write(self, place: Ints, task: Ints, epoch: int) -> None:
         """Record writes; raises LoopError if another task or lane touched the same element."""
@@ -75,11 +76,17 @@ class Memory:
         """Raise LoopError where ``place`` was read or written by a task other than ``task``."""
         for who, what in ((self.writer, "writes"), (self.reader, "reads")):
             last = who[place]
-            self._clash((last >= epoch) & (last != task), place, f"writes what another task {what}")
+            fresh = ~_stale(last, epoch)
+            self._clash(fresh & (last != task), place, f"writes what another task {what}")
 
     def _clash(self, bad: Mask, place: Ints, what: str) -> None:
         if bad.any():
             raise LoopError(f"race: a task {what}: {self.name} element {place[bad][0]}")
+
+
+def _stale(last: Ints, epoch: int) -> Mask:
+    """Where the last touch, by one task or by many, lies before the barrier of ``epoch``."""
+    return np.where(last <= _MANY, _MANY - last < epoch, last < epoch)
 
 
 @dataclass(slots=True)
