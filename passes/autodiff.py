@@ -27,6 +27,7 @@ from nnc.passes.forms import (
     conjuncts,
     element,
     form_node,
+    is_empty,
     owns,
     reduced_axes,
     sum_of,
@@ -185,6 +186,8 @@ def _through_form(
     node: Node, form: Form, cotangent: Node, active: set[Node], known: tuple[Size, ...]
 ) -> Iterator[tuple[Node, Node]]:
     """Exchange the maps of one form: a form for each active value read of its body."""
+    if is_empty(form):
+        return
     operands = _Operands([*node.inputs])
     seed = _seed(form, cotangent, operands)
     if form.reduce in ("max", "min"):

@@ -139,6 +139,11 @@ def axes_in(expr: Expr | None) -> frozenset[str]:
     return frozenset(name for size in sizes_in(expr) for name in axes_of(size))
 
 
+def is_empty(form: Form) -> bool:
+    """Whether the box is known to hold no point."""
+    return any(extent == 0 for _, extent in form.axes)
+
+
 def reduced_axes(form: Form) -> tuple[tuple[str, Size], ...]:
     """The axes that the result's subscripts do not mention, in order."""
     kept = frozenset(name for o in form.out for name in axes_of(o))
@@ -320,6 +325,9 @@ def drop_dead_axes(form: Form, known: Iterable[Size] = ()) -> Form:
     if not dead or form.reduce in ("none", "argmax", "argmin"):
         return form
     facts = Facts((), tuple(known))
+    # With an extent of 0 nothing is stored, and what was shown of the box need not hold outside.
+    if not all(proves_nonneg(extent - 1, facts) for _, extent in dead):
+        return form
     body = form.body
     for _, extent in dead:
         match form.reduce:
@@ -327,7 +335,7 @@ def drop_dead_axes(form: Form, known: Iterable[Size] = ()) -> Form:
                 body = times(body, make.cast(make.position(extent), body.dtype))
             case "prod" if body.dtype.is_float:
                 body = make.pow_(body, make.cast(make.position(extent), body.dtype))
-            case "max" | "min" | "any" | "all" if proves_nonneg(extent - 1, facts):
+            case "max" | "min" | "any" | "all":
                 pass
             case _:
                 return form

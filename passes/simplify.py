@@ -34,6 +34,7 @@ from nnc.passes.forms import (
     drop_unit_axes,
     form_node,
     identity_axes,
+    is_empty,
     substitute_axes,
     substitute_form,
     tidy,
@@ -99,6 +100,8 @@ def _simplify_form(
     form: Form, node: Node, known: tuple[Size, ...], options: SimplifyOptions
 ) -> Form | None:
     """An equal form; None where it stores nothing but the identity."""
+    if is_empty(form):
+        return None if form.reduce in IDENTITY else form
     for _ in range(ROUNDS):
         found = _one_round(drop_unit_axes(form), node, known, options)
         if found is None or found == form:

@@ -40,6 +40,7 @@ from nnc.passes.forms import (
     conjuncts,
     fresh,
     inside,
+    is_empty,
     owns,
     substitute_form,
     undetermined,
@@ -81,7 +82,9 @@ def solve(node: Node, known: Iterable[Size] = ()) -> Node:
     """
     form = node.op
     known = tuple(known)
-    if not isinstance(form, Form) or form.reduce not in SOLVABLE or owns(form, known):
+    if not isinstance(form, Form) or form.reduce not in SOLVABLE or is_empty(form):
+        return node
+    if owns(form, known):
         return node
     done = _split_divisions(form, known)
     if not owns(done.form, known):
