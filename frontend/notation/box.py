@@ -93,8 +93,16 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """How a subscript is written: ``bare`` is an index by itself, so ``j - 0`` is not."""
+
+    span: Span
+    bare: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
-    """A read as written: which element, under which conditions, and where each part stands."""
+    """A read as written: which element, under which conditions, and how each part is written."""
 
     read: Read
     node: Node
@@ -102,7 +110,7 @@ class Use:
     conditions: tuple[Condition, ...]
     span: Span
     text: str
-    spans: tuple[Span, ...]
+    written: tuple[Written, ...]
 
     @property
     def sure(self) -> tuple[Condition, ...]:

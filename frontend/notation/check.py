@@ -52,7 +52,8 @@ def with_conditions(facts: Facts, conditions: Iterable[Condition]) -> Facts:
 
 def _dims(use: Use) -> list[Dim]:
     return [
-        Dim(v, s, p) for v, s, p in zip(use.read.index, use.node.type.shape, use.spans, strict=True)
+        Dim(v, s, w.span)
+        for v, s, w in zip(use.read.index, use.node.type.shape, use.written, strict=True)
     ]
 
 

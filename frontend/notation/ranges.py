@@ -15,6 +15,7 @@ from nnc.frontend.notation.box import (
     Rest,
     Session,
     Use,
+    Written,
     axes_of_conditions,
     is_bare,
 )
@@ -37,10 +38,10 @@ class Claim:
 def settle(session: Session) -> None:
     """Give every index of the statement its range. Raises Fault where one has none, or two."""
     bare: dict[str, list[Claim]] = {}
-    for use, value, size, span in _subscripts(session):
+    for use, value, size, written in _subscripts(session):
         name = is_bare(value)
-        if name is not None:
-            bare.setdefault(name, []).append(Claim(size, size, span, use.text))
+        if name is not None and written.bare:
+            bare.setdefault(name, []).append(Claim(size, size, written.span, use.text))
     for name, index in session.indices.items():
         if index.extent is None and name in bare:
             _from_bare(session, index, bare[name])
@@ -57,11 +58,12 @@ def settle(session: Session) -> None:
             raise _no_range(session, index)
 
 
-def _subscripts(session: Session) -> Iterator[tuple[Use, Size, Size, Span]]:
-    """Every subscript of every read, with the size of its dim; those inside subscripts too."""
+def _subscripts(session: Session) -> Iterator[tuple[Use, Size, Size, Written]]:
+    """Every subscript of every read, with the size of its dim."""
     for use in (*session.uses, *(g.use for g in session.gathers)):
-        for value, size, span in zip(use.read.index, use.node.type.shape, use.spans, strict=True):
-            yield use, value, size, span
+        parts = zip(use.read.index, use.node.type.shape, use.written, strict=True)
+        for value, size, written in parts:
+            yield use, value, size, written
 
 
 def _from_bare(session: Session, index: Index, claims: list[Claim]) -> None:
@@ -84,14 +86,14 @@ def _from_bare(session: Session, index: Index, claims: list[Claim]) -> None:
 def _from_affine(session: Session, index: Index) -> bool:
     """Infer a range from reads like ``x[2*i + u]``; False where some other range is needed."""
     claims: list[Claim] = []
-    for use, value, size, span in _subscripts(session):
+    for use, value, size, written in _subscripts(session):
         if index.axis not in axes_of(value) or index.axis in axes_of_conditions(use.conditions):
             continue
         found = largest(session, index.axis, value, size)
         if found is None:
             return False
         if found != ():
-            claims.append(Claim(found[0], size, span, use.text))
+            claims.append(Claim(found[0], size, written.span, use.text))
     if not claims:
         return False
     first = claims[0]
@@ -156,7 +158,9 @@ def _undo_division(value: Size, size: Size) -> tuple[Size, Size]:
 
 def _no_range(session: Session, index: Index) -> Exception:
     uses = [
-        (use, span) for use, value, _, span in _subscripts(session) if index.axis in axes_of(value)
+        (use, written.span)
+        for use, value, _, written in _subscripts(session)
+        if index.axis in axes_of(value)
     ]
     related = [(span, f"this does not tell how far {index.text} goes") for _, span in uses[:2]]
     if not uses:

@@ -27,6 +27,7 @@ from nnc.frontend.notation.box import (
     Rest,
     Session,
     Use,
+    Written,
     axes_of_conditions,
     varies,
 )
@@ -45,6 +46,7 @@ class Sub:
 
     span: Span
     value: Size = 0
+    bare: bool = False
     rest: Rest | None = None
 
 
@@ -92,9 +94,9 @@ def subscript(elab: Elaborator, scope: Scope, expr: ast.Subscript) -> Value | No
     if len(subs) < len(expr.subs):
         _refuse_slice(expr)
     text = base.text or "the tensor"
-    index, spans = _align(box, values, base, node.type.shape, expr.span)
+    index, written = _align(box, values, base, node.type.shape, expr.span)
     read = Read(box.session.number(node), index, node.type.dtype)
-    use = Use(read, node, box.level, box.conditions, expr.span, text, spans)
+    use = Use(read, node, box.level, box.conditions, expr.span, text, written)
     return _element(box, use)
 
 
@@ -165,7 +167,7 @@ def _sub(elab: Elaborator, scope: Scope, box: Box, sub: ast.Expr | ast.Rest) -> 
             notes=["allowed are sums of indices times sizes, // and % by constants, and elements "
                    "of integer tensors"],
         )  # fmt: skip
-    return Sub(sub.span, value)
+    return Sub(sub.span, value, isinstance(sub, ast.Name))
 
 
 def _check_bound(scope: Scope, sub: ast.Expr) -> None:
@@ -239,7 +241,7 @@ def _varying(atom: Atom) -> bool:
 
 def _align(
     box: Box, values: Sequence[Sub], base: Operand, shape: Sequence[Size], span: Span
-) -> tuple[tuple[Size, ...], tuple[Span, ...]]:
+) -> tuple[tuple[Size, ...], tuple[Written, ...]]:
     """Spread subscripts over the dims; ``..`` takes those that the others leave."""
     rests = sum(v.rest is not None for v in values)
     spare = len(shape) - (len(values) - rests)
@@ -247,26 +249,26 @@ def _align(
         second = [v for v in values if v.rest is not None][1]
         raise fault("E0310", "`..` stands twice in one read", second.span, "again here")
     if spare < 0 or (spare > 0 and not rests):
-        written = len(values) - rests
+        given = len(values) - rests
         raise fault(
             "E0305",
             f"{base.text or 'the tensor'} has {_count(len(shape), 'dim')}, "
-            f"and {_count(written, 'subscript')} given",
+            f"and {_count(given, 'subscript')} given",
             span,
-            f"{'at least ' if rests else ''}{_count(written, 'subscript')} here",
+            f"{'at least ' if rests else ''}{_count(given, 'subscript')} here",
             related=[base.related],
             hint="inside index notation each dim has its subscript, or `..` stands for several",
         )
     index: list[Size] = []
-    spans: list[Span] = []
+    written: list[Written] = []
     for v in values:
         sizes = shape[len(index) : len(index) + (spare if v.rest is not None else 1)]
         if v.rest is None:
             index.append(v.value)
         else:
             index.extend(_rest_index(box, v.rest, sizes))
-        spans.extend(v.span for _ in sizes)
-    return tuple(index), tuple(spans)
+        written.extend(Written(v.span, v.bare or v.rest is not None) for _ in sizes)
+    return tuple(index), tuple(written)
 
 
 def _rest_index(box: Box, rest: Rest, sizes: Sequence[Size]) -> list[Size]:
