@@ -64,16 +64,16 @@ class Multiples:
         if not change:
             return model
         nodes = _Substitution(change)
+        required: dict[object, Requirement] = {}
+        for r in (*self.requirements, *model.requirements):
+            facts = tuple(substitute(f, change) for f in r.facts)
+            settled = replace(r, value=nodes(r.value), facts=facts)
+            required.setdefault((r.span, r.message, facts), settled)
         return replace(
             model,
             training=nodes.mode(model.training),
             inference=nodes.mode(model.inference),
-            requirements=tuple(
-                replace(
-                    r, value=nodes(r.value), facts=tuple(substitute(f, change) for f in r.facts)
-                )
-                for r in model.requirements
-            ),
+            requirements=tuple(required.values()),
         )
 
 

@@ -122,6 +122,14 @@ def fit(elab: Elaborator, scope: Scope, declared: ast.TypeExpr, operand: Operand
         if isinstance(found.value, Element) and varies_over_box(found.value.expr):
             raise _unfit(declared, dims, operand, None)
         return Tensor(to_node(elab, found, shape=shape))
+    if not isinstance(found.value, Tensor | Element) and not _settled(scope, dims):
+        raise fault(
+            "E0207",
+            f"the shape of the result is not known: {dims}",
+            operand.span,
+            "a number alone does not tell it",
+            hint=f"give it where the function is called: {_called(scope)}[n]()",
+        )
     matcher = Matcher(elab, scope)
     try:
         matcher.match(dims, shape_of(found.value), found)
@@ -129,6 +137,10 @@ def fit(elab: Elaborator, scope: Scope, declared: ast.TypeExpr, operand: Operand
     except Fault as error:
         raise _unfit(declared, dims, operand, error) from None
     return found.value
+
+
+def _called(scope: Scope) -> str:
+    return scope.body.owner.split()[-1]
 
 
 def _scalar(elab: Elaborator, declared: ast.TensorTypeExpr, operand: Operand) -> Value:

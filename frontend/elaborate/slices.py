@@ -116,11 +116,12 @@ def _dim_cut(elab: Elaborator, scope: Scope, sub: ast.Sub | None, size: Size, ba
 def _range(elab: Elaborator, scope: Scope, sub: ast.Slice, size: Size, base: Operand) -> Cut:
     start = _bound(elab, scope, sub.start, size) if sub.start is not None else 0
     stop = _bound(elab, scope, sub.stop, size) if sub.stop is not None else size
-    step: Size = 1
+    step = 1
     if sub.step is not None:
-        step = _bound(elab, scope, sub.step, size)
-        if not isinstance(step, int) or step < 1:
+        found = _bound(elab, scope, sub.step, size)
+        if not isinstance(found, int) or found < 1:
             raise fault("E0223", "a step is a constant of at least 1", sub.step.span)
+        step = found
     for low, high, part in ((0, start, sub.start), (start, stop, sub.stop), (stop, size, sub.stop)):
         if not at_least(high, low, elab.facts):
             span = part.span if part is not None else sub.span

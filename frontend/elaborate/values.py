@@ -158,7 +158,7 @@ class Instance:
     @property
     def name(self) -> str:
         """The layer's own name."""
-        return self.layer.decl.name
+        return self.layer.decl.name.text
 
 
 @dataclass(frozen=True, slots=True)
