@@ -309,6 +309,33 @@ def test_inferred_ranges_of_affine_reads() -> None:
     np.testing.assert_allclose(ran["half"], x.repeat(2))
 
 
+def test_a_shifted_read_is_not_bare_whatever_the_shift_comes_to() -> None:
+    x, y = normal(3), normal(5)
+    for pos in (0, 2):
+        ran = Program({"x": (x, "n"), "y": (y, "m")}, {"pos": pos}).run(
+            "z[j] = if pos <= j and j < pos + n then x[j - pos] else y[j]"
+        )
+        expected = y.copy()
+        expected[pos : pos + 3] = x
+        np.testing.assert_array_equal(ran["z"], expected)
+
+
+def test_rest_in_subscripts_that_depend_on_data() -> None:
+    ids, table, z = RNG.integers(0, 4, (2, 3)), normal(4, 5), normal(2, 3, 4)
+    ran = Program(
+        {"ids": (ids.astype(np.int32), "bt"), "table": (table, (4, 5)), "z": (z, ["b", "t", 4])}
+    ).run(
+        """
+        y[.., d] = table[ids[..], d]
+        own[..] = z[.., ids[..]]
+        hot[.., k < 4] = if ids[..] == k then 1.0 else 0.0
+        """
+    )
+    np.testing.assert_array_equal(ran["y"], table[ids])
+    np.testing.assert_array_equal(ran["own"], np.take_along_axis(z, ids[..., None], -1)[..., 0])
+    np.testing.assert_array_equal(ran["hot"], np.eye(4)[ids])
+
+
 def test_losses_of_a_segmentation() -> None:
     known = RNG.random((2, 3, 4)) > 0.3
     mask = RNG.integers(0, 5, (2, 3, 4)).astype(np.uint8)

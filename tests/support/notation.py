@@ -18,10 +18,11 @@ from nnc.frontend.elaborate.values import BuiltinValue, Int, Tensor, Value
 from nnc.frontend.parser import parse
 from nnc.frontend.source import Source
 from nnc.ir import build
-from nnc.ir.graph import Form, Node
+from nnc.ir.graph import Form, Graph, Node, Output
 from nnc.ir.index import Size, dim
 from nnc.ir.interpret import evaluate_nodes
 from nnc.ir.types import DType, TensorType
+from nnc.ir.verify import verify
 
 DTYPES = {d.numpy: d for d in DType if d is not DType.BF16}
 
@@ -88,6 +89,8 @@ class Program:
         """Elaborate statements and compute what they bind."""
         made = self.elaborate(text)
         nodes = {name: v.node for name, v in made.items() if isinstance(v, Tensor)}
+        outputs = tuple(Output("output", name, node) for name, node in nodes.items())
+        verify(Graph("t", outputs, self.elab.facts.nonneg), bounds=True)
         values = evaluate_nodes(list(nodes.values()), self.leaves)
         return Ran(nodes, dict(zip(nodes, values, strict=True)))
 
