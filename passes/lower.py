@@ -9,11 +9,15 @@ from nnc.ir import loops
 from nnc.ir.graph import Form, Graph, Leaf, Literal, Node
 from nnc.ir.index import Axis, Size, dims_of, product
 from nnc.ir.types import DType
+from nnc.passes.arrange import arrange
+from nnc.passes.fuse import Fused, Group, Member, fuse, singleton, stage_loads
 from nnc.passes.hazards import Memory, touched, with_barriers
+from nnc.passes.inline import inline
+from nnc.passes.schedule.axes import tidy_axes
 from nnc.passes.schedule.kernel import Sites, Tensor, Work
 from nnc.passes.schedule.rows import Phase
 from nnc.passes.schedule.stage import Stage, root, stage_of
-from nnc.passes.schedule.strategies import Nested, literal, rows, schedule, single
+from nnc.passes.schedule.strategies import Nested, literal, rows, schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ def lower(
     """
     options = options or LowerOptions()
     program = _Program({b.name: b for b in layout})
-    made = {entry: _Entry(program, entry, graph) for entry, graph in entries.items()}
+    graphs = {n: inline(g) if options.fuse else g for n, g in entries.items()}
+    made = {entry: _Entry(program, entry, graph, options) for entry, graph in graphs.items()}
     launches = {entry: lowering.launches() for entry, lowering in made.items()}
     for sequence, parts in options.sequences.items():
         launches[sequence] = [launch for part in parts for launch in launches[part]]
@@ -65,6 +70,12 @@ def lower(
         entries=finished,
         sites=tuple(program.sites.numbers),
     )
+
+
+def _hint(group: Group) -> str:
+    """What to call the kernel of ``group``."""
+    anchors = [m for m in group.members if m.stage.reduce != "none"] or list(group.members)
+    return anchors[0].node.name or anchors[0].stage.reduce
 
 
 def _dims(steps: Sequence[loops.Launch], kernels: Mapping[str, loops.Kernel]) -> tuple[str, ...]:
@@ -101,6 +112,7 @@ class _Entry:
     program: _Program
     name: str
     graph: Graph
+    options: LowerOptions
     keys: dict[Node, str] = field(default_factory=dict)
 
     def launches(self) -> list[loops.Launch]:
@@ -108,16 +120,33 @@ class _Entry:
         program = self.program
         work = Work(program.tensor, self._scratch, program.sites, program.kernels)
         values = self._copies_of_leaves(work)
-        for node in self._order():
+        for node in self.graph.nodes():
             match node.op:
                 case Literal(items) if len(items) != 1 or self._is_result(node):
                     literal(self.key(node), items, work)
-                case Form():
-                    stage = stage_of(node, self.key, self.graph.facts)
-                    schedule(single(stage, node.name or stage.reduce), work)
                 case _:
                     pass
+        results = {self.key(o.node) for o in self.graph.outputs}
+        fused = self.fused()
+        for group in fused.groups:
+            others = [g for g in fused.groups if g is not group]
+            read = {e.source for g in others for m in g.members for e in stage_loads(m.stage)}
+            kept = frozenset(group.targets) & (read | results)
+            if not kept:
+                continue
+            schedule(tidy_axes(arrange(group, kept, _hint(group))), work)
         return _Results(self, work, values).place()
+
+    def fused(self) -> Fused:
+        """The graph's forms in groups."""
+        groups: list[Group] = []
+        for number, node in enumerate(self._order()):
+            if isinstance(node.op, Form):
+                names = {a: f"{a}.{number}" for a, _ in node.op.axes}
+                stage = stage_of(node, node.op, self.key, self.graph.facts, names)
+                groups.append(singleton(Member(number, node, stage)))
+        results = {self.key(o.node) for o in self.graph.outputs}
+        return fuse(groups, results, merge=self.options.fuse)
 
     def key(self, node: Node) -> str:
         """The name of the memory that ``node`` is in."""

@@ -7,19 +7,19 @@ run through memory one after the other can be joined (see ``axes``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import gcd
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from nnc.ir import expr as graph_expr
 from nnc.ir.expr import Apply, Const, Loaded, Position, Read
 from nnc.ir.graph import Custom, Form, Literal, Node, Reshape
-from nnc.ir.index import Atom, Axis, Size, axes_of, linear_in_axes, product, substitute_atoms
+from nnc.ir.index import Atom, Axis, Size, axes_of, product, substitute, substitute_atoms
 from nnc.ir.loops import Expr, Load, Op, Site
 from nnc.ir.prove import Facts, proves_less, proves_nonneg
 from nnc.ir.span import Span
 from nnc.ir.types import DType
-from nnc.passes.schedule.exprs import cast, compare, conjunction, op, position
+from nnc.passes.forms import owns
+from nnc.passes.schedule.exprs import cast, compare, conjunction, op, position, rewrite, sizes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +99,80 @@ def flat(index: Sequence[Size], shape: Sequence[Size]) -> Size:
 
 def stage_of(
     node: Node,
+    form: Form,
     key: Callable[[Node], str],
     facts: Sequence[Size] = (),
     axis_names: Mapping[str, str] | None = None,
 ) -> Stage:
-    """Translate the form ``node``; ``key`` names the memory of each tensor.
+    """Translate ``form``, which computes ``node`` or a piece of it.
 
-    ``axis_names`` renames axes; ``facts`` are sizes known to be at least 0.
+    ``key`` names the memory of each tensor; ``axis_names`` renames axes; ``facts`` are sizes
+    known to be at least 0.
     """
-    form = node.op
-    assert isinstance(form, Form)
     return _Translator(node, form, key, tuple(facts), dict(axis_names or {})).stage()
+
+
+def change_stage(
+    stage: Stage, sizes: Callable[[Size], Size], axes: Sequence[tuple[str, Size]]
+) -> Stage:
+    """Return ``stage`` over other axes, every subscript changed by ``sizes``."""
+    memo: dict[Expr, Expr] = {}
+
+    def expr(e: Expr) -> Expr:
+        return rewrite(e, sizes, memo=memo)
+
+    left = {a for a, _ in axes}
+    return replace(
+        stage,
+        axes=tuple(axes),
+        offset=sizes(stage.offset),
+        inside=None if stage.inside is None else expr(stage.inside),
+        value=expr(stage.value),
+        where=None if stage.where is None else expr(stage.where),
+        place=sizes(stage.place),
+        owners=None if stage.owners is None else frozenset(stage.owners & left),
+        columns=tuple((a, k) for a, k in stage.columns if a in left),
+        whole=tuple(replace(w, value=expr(w.value)) for w in stage.whole),
+        guards=tuple(replace(g, ok=expr(g.ok), value=expr(g.value)) for g in stage.guards),
+    )
+
+
+def rename_axes(stage: Stage, names: Mapping[str, str]) -> Stage:
+    """Return ``stage`` with its axes renamed."""
+    atoms: dict[Atom, Size] = {Axis(a): Axis(b).as_poly() for a, b in names.items()}
+    renamed = change_stage(
+        stage,
+        lambda s: substitute(s, atoms),
+        [(names.get(a, a), n) for a, n in stage.axes],
+    )
+    owners = stage.owners
+    return replace(
+        renamed,
+        owners=None if owners is None else frozenset(names.get(a, a) for a in owners),
+        columns=tuple((names.get(a, a), k) for a, k in stage.columns),
+    )
+
+
+def sizes_in_stage(stage: Stage) -> Iterator[Size]:
+    """Every subscript of a stage."""
+    yield stage.offset
+    if stage.reduce.startswith("arg"):
+        yield stage.place
+    for e in exprs_in_stage(stage):
+        yield from sizes_of(e)
+
+
+def exprs_in_stage(stage: Stage) -> Iterator[Expr]:
+    """Every expression of a stage: its value, its filter, its masks, what it loads and checks."""
+    yield stage.value
+    for e in (stage.where, stage.inside):
+        if e is not None:
+            yield e
+    for w in stage.whole:
+        yield w.value
+    for g in stage.guards:
+        yield g.ok
+        yield g.value
 
 
 @dataclass(slots=True)
@@ -175,16 +238,12 @@ class _Translator:
 
     def _owners(self) -> frozenset[str] | None:
         """The axes in the result's subscripts, where those tell all of them apart."""
-        extents = {a: n for a, n in self.form.axes if n != 1}
+        extents = {a for a, n in self.form.axes if n != 1}
         if self.form.reduce == "none":  # which stores each element at most once
             return frozenset(self.names.get(a, a) for a in extents)
-        told: set[str] = set()
-        for subscript in self.form.out:
-            if not _loaded(subscript):
-                told |= _told_apart(subscript, extents)
-        named = {a for s in self.form.out for a in axes_of(s) if a in extents}
-        if any(_loaded(s) for s in self.form.out) or not named <= told:
+        if any(_loaded(s) for s in self.form.out) or not owns(self.form, self.known):
             return None
+        named = {a for s in self.form.out for a in axes_of(s)} & extents
         return frozenset(self.names.get(a, a) for a in named)
 
     def _columns(self) -> tuple[tuple[str, int], ...]:
@@ -276,6 +335,8 @@ class _Translator:
         memory = root(source)
         if isinstance(memory.op, Literal) and len(memory.op.values) == 1:
             return Const(memory.op.values[0], memory.type.dtype)
+        if memory.type.size == 0:  # never reached, and its flat subscripts say nothing
+            return Const(0 if read.outside is None else read.outside, read.dtype)
         conditions: list[Expr] = []
         for subscript, extent in zip(read.index, source.type.shape, strict=True):
             loaded = _loaded(subscript)
@@ -315,48 +376,6 @@ class _Translator:
 
 def _loaded(subscript: Size) -> bool:
     return any(True for _ in graph_expr.loads_in(subscript))
-
-
-def _told_apart(subscript: Size, extents: Mapping[str, Size]) -> set[str]:
-    """Axes whose values follow from that of ``subscript``.
-
-    They do where each coefficient is more than all smaller ones together can reach (mixed
-    radix), and where ``s*h + d*r`` has r below s/gcd(s, d) (residues), with constant coefficients.
-    """
-    split = linear_in_axes(subscript)
-    if split is None:
-        return set()
-    terms = {a: c for a, c in split[0].items() if a in extents}
-    if len(terms) == 1:
-        return set(terms)
-    coefficients = [(abs(c), a) for a, c in terms.items() if isinstance(c, int)]
-    if len(coefficients) != len(terms):
-        return set()
-    coefficients.sort()
-    reach = 0
-    for k, (c, a) in enumerate(coefficients):
-        if c <= reach:
-            return set(terms) if _residues(terms, extents) else set()
-        extent = extents[a]
-        if isinstance(extent, int):
-            reach += c * max(extent - 1, 0)
-        elif k < len(coefficients) - 1:
-            return set(terms) if _residues(terms, extents) else set()
-    return set(terms)
-
-
-def _residues(terms: Mapping[str, Size], extents: Mapping[str, Size]) -> bool:
-    """Whether one of two axes is the residue class of the whole subscript."""
-    if len(terms) != 2:
-        return False
-    pairs = list(terms.items())
-    for (_, s), (r, d) in (pairs, pairs[::-1]):
-        extent = extents[r]
-        if not (isinstance(s, int) and isinstance(d, int) and isinstance(extent, int)):
-            continue
-        if s and extent <= abs(s) // gcd(s, d):
-            return True
-    return False
 
 
 def volume(axes: Sequence[tuple[str, Size]]) -> Size:

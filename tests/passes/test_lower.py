@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nnc.ir.graph import Graph, Leaf, postorder
 from nnc.ir.index import evaluate as size_of
@@ -12,6 +15,15 @@ from nnc.ir.loops import Buffer, Program
 from nnc.ir.loops_interpret import Machine
 from nnc.passes.lower import LowerOptions, lower
 from tests.support.graphs import GraphCase, graph_cases
+
+
+def slow_to_draw(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def layout_of(graph: Graph) -> list[Buffer]:
@@ -50,9 +62,29 @@ def check(case: GraphCase, options: LowerOptions | None = None) -> Program:
     return program
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@slow_to_draw(150)
 @given(graph_cases())
 def test_unfused_programs_agree_with_the_interpreter(case: GraphCase) -> None:
     check(case, LowerOptions(fuse=False))
+
+
+@slow_to_draw(150)
+@given(graph_cases(steps=9))
+def test_fused_programs_agree_with_the_interpreter(case: GraphCase) -> None:
+    check(case)
+
+
+@slow_to_draw(60)
+@given(graph_cases(steps=4), st.sampled_from([(37, 20), (16, 130), (70, 9)]))
+def test_unfused_programs_agree_with_longer_dims(case: GraphCase, sizes: tuple[int, int]) -> None:
+    grown = replace(case, dims=dict(zip(("n", "m"), sizes, strict=True)))
+    if not any(size_of(n.type.size, grown.dims) > 50_000 for n in grown.graph.nodes()):
+        check(grown, LowerOptions(fuse=False))
+
+
+@slow_to_draw(60)
+@given(graph_cases(steps=6), st.sampled_from([(37, 20), (16, 130), (70, 9)]))
+def test_fused_programs_agree_with_longer_dims(case: GraphCase, sizes: tuple[int, int]) -> None:
+    grown = replace(case, dims=dict(zip(("n", "m"), sizes, strict=True)))
+    if not any(size_of(n.type.size, grown.dims) > 50_000 for n in grown.graph.nodes()):
+        check(grown)
