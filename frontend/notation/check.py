@@ -95,7 +95,7 @@ def outside(session: Session, use: Use, dim: Dim, facts: Facts) -> Fault:
 
 def _label(text: str, dim: Dim, low: Size | None, high: Size | None) -> str:
     reach = [str(s) for s in (low, high) if s is not None]
-    if reach:
+    if reach and axes_of(dim.value):
         return f"{text} reaches {' and '.join(reach)}, and the dim has size {dim.size}"
     return f"{text} is not shown to lie between 0 and {dim.size - 1}"
 

@@ -379,12 +379,14 @@ def test_the_side_not_taken_is_not_read() -> None:
         b[e] = sum[j < 2 where ok[e]](table[ids[e]])
         c = sum[e where ok[e]](max[d](table[d]) * table[ids[e]])
         d[e] = if 0 <= ids[e] < 3 then table[ids[e]] else 7.0
+        g = sum[e where ok[e] and table[ids[e]] > -100](1)
         """
     )
     np.testing.assert_allclose(ran["a"], [table[0], 0, table[2]])
     np.testing.assert_allclose(ran["b"], [2 * table[0], 0, 2 * table[2]])
     np.testing.assert_allclose(ran["c"], table.max() * (table[0] + table[2]))
     np.testing.assert_allclose(ran["d"], [table[0], 7, table[2]])
+    assert ran["g"] == 2
     assert ran.form("d").body.outside == 7.0 if isinstance(ran.form("d").body, Read) else True
 
 
