@@ -18,6 +18,7 @@ from nnc.backends.llvm.target import Target
 # The walk of one thread through an entry: words of its state.
 STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_OPEN, STATE_FENCED = range(5)
 STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(5, 11)
+STATE_TOTAL = 11
 STATE_WORDS = 12
 
 # Chunks per thread: small enough to even out, large enough to walk through memory in order.
@@ -34,6 +35,7 @@ entry:
 {_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
 {_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
+{_at("totalp", STATE_TOTAL)}\
   store i64 0, ptr %mode
   %some = icmp sgt i64 %total, 0
   br i1 %some, label %busy, label %out
@@ -67,7 +69,7 @@ one:
   br i1 %mine, label %all, label %out
 all:
   store i64 1, ptr %mode
-  store i64 %total, ptr %limit
+  store i64 %total, ptr %totalp
   br label %out
 many:
   %start = load i64, ptr %limit
@@ -90,15 +92,16 @@ define internal i1 @nnc.claim(ptr %s) {{
 entry:
 {_at("modep", STATE_MODE)}{_at("firstp", STATE_FIRST)}{_at("limitp", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("beginp", STATE_BEGIN)}{_at("endp", STATE_END)}\
-{_at("corep", STATE_CORE)}\
+{_at("corep", STATE_CORE)}{_at("totalp", STATE_TOTAL)}\
   %mode = load i64, ptr %modep
   %limit = load i64, ptr %limitp
   switch i64 %mode, label %no [ i64 1, label %all
                                 i64 2, label %share ]
 all:
   store i64 0, ptr %modep
+  %total = load i64, ptr %totalp
   store i64 0, ptr %beginp
-  store i64 %limit, ptr %endp
+  store i64 %total, ptr %endp
   ret i1 true
 share:
   %core = load ptr, ptr %corep

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import os
 import threading
 from collections.abc import Callable
 
@@ -28,48 +29,54 @@ def team(threads: int | None = None) -> Callable[[], int]:
     count = default_threads() if threads is None else threads
     if count < 1:
         raise ValueError(f"a team of {count} threads")
-    word = ticket(min(count, abi.MOST_THREADS))
+    word = ticket(count)
     return lambda: word
 
 
-def ticket(threads: int) -> int:
-    """Return the address of a ticket for ``threads``, valid as long as the process lives."""
+def ticket(threads: int, park: str | None = None) -> int:
+    """Return the address of a ticket for ``threads``, valid as long as the process lives.
+
+    ``park`` chooses how threads sleep (``futex``, ``condition``); each way is a team of its own.
+    """
     from nnc.backends.llvm.team_text import has_threads
 
-    if threads == 1 or not has_threads(host()):
+    if threads <= 1 or not has_threads(host()):
         return 0
     with _lock:
-        return _ticket(threads)
+        return _ticket(min(threads, abi.MOST_THREADS), park)
 
 
 @functools.cache
-def _ticket(threads: int) -> int:
+def _ticket(threads: int, park: str | None) -> int:
     address = _forever(abi.TICKET_BYTES)
     words = (ctypes.c_int64 * 3).from_address(address)
-    words[abi.TICKET_RUN // 8] = _run_address()
-    words[abi.TICKET_CORE // 8] = _core()
+    words[abi.TICKET_RUN // 8] = _run_address(park)
+    words[abi.TICKET_CORE // 8] = _core(park)
     words[abi.TICKET_THREADS // 8] = threads
     return address
 
 
 @functools.cache
-def _core() -> int:
+def _core(park: str | None) -> int:
     # All zero, process number too: the first job sets the rest up, as it does after a fork.
-    return _forever(abi.CORE_BYTES)
+    address = _forever(abi.CORE_BYTES)
+    _cores.append(address)
+    return address
 
 
 @functools.cache
-def _run_address() -> int:
+def _run_address(park: str | None) -> int:
     from nnc.backends.llvm.loader import Loaded
     from nnc.backends.llvm.objects import compile_text
     from nnc.backends.llvm.team_text import team_text
 
-    loaded = Loaded(compile_text(team_text(host()), host()))
+    loaded = Loaded(compile_text(team_text(host(), park), host()))
     address = loaded.address("nnc.team.run")
     loaded.keep_forever()
     return address
 
 
+_cores: list[int] = []
 _kept: list[tuple[mmap.mmap, ctypes.Array[ctypes.c_char]]] = []
 
 
@@ -79,3 +86,16 @@ def _forever(size: int) -> int:
     held = (ctypes.c_char * size).from_buffer(memory)
     _kept.append((memory, held))
     return ctypes.addressof(held)
+
+
+def _after_fork() -> None:
+    # The lock may have been another thread's. The teams would notice by themselves, except where
+    # the child is in another process namespace and has its parent's number.
+    global _lock  # noqa: PLW0603 - there is one
+    _lock = threading.Lock()
+    for core in _cores:
+        ctypes.c_int32.from_address(core + abi.CORE_PROCESS).value = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
