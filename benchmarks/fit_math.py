@@ -80,18 +80,42 @@ def beyond(t: mp.mpf) -> mp.mpf:
     return mp.erfc(t + 2)
 
 
+def normal_over(w: mp.mpf) -> mp.mpf:
+    """``z / x`` where z is the x-quantile of |N(0, 1)| and ``w = -log(1 - x^2)``."""
+    if w == 0:
+        return mp.sqrt(mp.pi / 2)
+    x = mp.sqrt(-mp.expm1(-w))
+    beyond_x = mp.exp(-w) / (1 + x)
+    v = mp.sqrt(w - 1) if w > 2 else x * mp.sqrt(mp.pi) / 2
+    step = mp.mpf(1)
+    while abs(step) > mp.mpf(2) ** -180:  # Halley's method
+        newton = (beyond_x - mp.erfc(v)) / (2 / mp.sqrt(mp.pi) * mp.exp(-v * v))
+        step = newton / (1 + v * newton)
+        v -= step
+    return mp.sqrt(2) * v / x
+
+
+def normal(low: float, high: float, degree: int, bits: int) -> Fit:
+    """A fit of ``normal_over`` around the middle of its range."""
+    middle = mp.mpf(low + high) / 2
+    half = (high - low) / 2
+    return Fit(
+        lambda t: normal_over(t + middle), -half, half, degree, bits,
+        lambda t: 1 / normal_over(t + middle),
+    )  # fmt: skip
+
+
 LN2 = float(mp.log(2))
 ROOT = float(mp.sqrt(2))
 EXP = series(lambda r: (mp.exp(r) - 1 - r) / r**2, 0.5)
 LOG = series(lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3, 1 / mp.mpf(3))
 ATANH = series(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) * 2 / z, 2 / mp.mpf(3))
-ATANH4 = series(
-    lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3) * 2 / z**2, 2 / mp.mpf(5)
-)
+ATANH4 = series(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3) * 2 / z**2, 2 / mp.mpf(5))
 TANH = series(lambda z: (mp.tanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, -1 / mp.mpf(3))
 ERF = series(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, 2 / mp.sqrt(mp.pi) - 1)
 SIN = series(lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, -1 / mp.mpf(6))
 COS = series(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 1 / mp.mpf(24))
+LOG_PLAIN = series(lambda f: mp.log1p(f) / f, 1)
 EXP2 = lambda r: mp.mpf(2) ** r  # noqa: E731
 LOG2 = series(lambda z: mp.atanh(mp.sqrt(z)) / mp.sqrt(z) * 2 / mp.log(2), 2 / mp.log(2))
 
@@ -116,6 +140,14 @@ FITS = {
     "sin_f64": Fit(SIN, 0, QUARTER, 6, 53, lambda z: z),
     "cos_f32": Fit(COS, 0, QUARTER, 2, 24, lambda z: z**2),
     "cos_f64": Fit(COS, 0, QUARTER, 6, 53, lambda z: z**2),
+    # of ir.random: plain polynomials, to be computed by products and sums alone
+    "random_log_f32": Fit(LOG_PLAIN, 1 / ROOT - 1, ROOT - 1, 8, 24),
+    "random_log_f64": Fit(LOG_PLAIN, 1 / ROOT - 1, ROOT - 1, 19, 53),
+    "normal_f32_0": normal(0, 6.5, 9, 24),
+    "normal_f32_1": normal(6.5, 21.5, 9, 24),
+    "normal_f64_0": normal(0, 5.5, 20, 53),
+    "normal_f64_1": normal(5.5, 15.5, 20, 53),
+    "normal_f64_2": normal(15.5, 43.7, 20, 53),
 }
 
 

@@ -50,7 +50,7 @@ def draw(
     here = build.subscripts(axes)
     index = _element(elab, expected, here, inputs)
     make = random.uniform if name == "random_uniform" else random.normal
-    body = make(seed, step, random.stream(trace), index, elab.precision)
+    body = make(seed, step, random.stream_of(trace), index, elab.precision)
     return Tensor(build.form(axes, here, body, inputs, expected, span=span))
 
 
