@@ -23,6 +23,7 @@ from nnc.frontend.elaborate.sites import called_name, site_names
 from nnc.frontend.elaborate.values import (
     POISON,
     BuiltinValue,
+    ConstantSchedule,
     Element,
     Float,
     FunctionValue,
@@ -165,8 +166,8 @@ def apply(
             return run_instance(elab, scope, callee, arguments, site)
         case ScheduleValue():
             return run_schedule(elab, scope, callee, arguments, site)
-        case Float() | Int():
-            return _constant_schedule(callee, arguments, site)
+        case ConstantSchedule(rate):
+            return _constant_schedule(rate, arguments, site)
         case BuiltinValue(name):
             return builtins.apply(elab, scope, name, arguments, site, expected)
     raise wrong_value("a function or a layer", callee, site.span)
@@ -355,7 +356,7 @@ def run_schedule(
         return run_body(elab, inner, decl.body, None, site.span)
 
 
-def _constant_schedule(value: Float | Int, arguments: Arguments, site: ast.Expr) -> Value:
+def _constant_schedule(rate: float, arguments: Arguments, site: ast.Expr) -> Value:
     if len(arguments.positional) != 1 or arguments.named:
         raise fault("E0209", "a schedule takes the time and nothing else", site.span)
-    return value
+    return Float(rate)

@@ -16,6 +16,7 @@ from nnc.frontend.elaborate.types import CONFIG_TYPES, NAMED
 from nnc.frontend.elaborate.values import (
     Bool,
     BuiltinValue,
+    ConstantSchedule,
     Element,
     Float,
     FunctionValue,
@@ -157,10 +158,12 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             return Element(scalar.cast(scalar.position(size), elab.precision), weak=True)
         case "fn", FunctionValue() | BuiltinValue():
             return value
-        case "schedule", Float() | ScheduleValue():
+        case "schedule", ScheduleValue() | ConstantSchedule():
             return value
+        case "schedule", Float(number):
+            return ConstantSchedule(number)
         case "schedule", Int(size) if isinstance(size, int):
-            return Float(float(size))
+            return ConstantSchedule(float(size))
         case ("layer", _) | ("fn", LayerValue()):
             raise later("a layer as config", operand.span)
     if kind not in CONFIG_TYPES and kind not in NAMED:

@@ -10,6 +10,7 @@ from nnc.frontend import ast
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.values import (
     BuiltinValue,
+    ConstantSchedule,
     Element,
     FunctionValue,
     Instance,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 Kind = Literal["value", "dim", "config", "index", "buffer", "declaration"]
 Owner = Literal["file", "model", "layer", "fn", "optimizer", "schedule", "test"]
 CALLABLE = (
-    BuiltinValue, FunctionValue, LayerValue, Instance, ScheduleValue, OptimizerValue, Poison,
+    BuiltinValue, FunctionValue, LayerValue, Instance, ScheduleValue, ConstantSchedule,
+    OptimizerValue, Poison,
 )  # fmt: skip
 
 

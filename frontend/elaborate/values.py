@@ -171,6 +171,13 @@ class ScheduleValue:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantSchedule:
+    """A number where a schedule is declared: the same at every step."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class OptimizerValue:
     """An optimizer, with its config where it has been given."""
 
@@ -206,6 +213,7 @@ Value: TypeAlias = Union[  # noqa: UP007 - matched at run time
     LayerValue,
     Instance,
     ScheduleValue,
+    ConstantSchedule,
     OptimizerValue,
     ModuleValue,
     Poison,
@@ -262,6 +270,8 @@ def describe(value: Value) -> str:
             return f"an instance of the layer {value.name}"
         case ScheduleValue():
             return "a schedule"
+        case ConstantSchedule(number):
+            return f"the constant schedule {number}"
         case OptimizerValue(decl):
             return f"the optimizer {decl.name}"
         case ModuleValue(name):
