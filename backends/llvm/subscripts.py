@@ -313,18 +313,22 @@ def _rejoin_once(size: Size) -> Size | None:
             if not isinstance(atom, Mod):
                 continue
             rest = monomial[:i] + monomial[i + 1 :]
-            quotient = _partner(terms, rest, c, atom)
-            if quotient is not None:
+            found = _partner(terms, rest, c, atom)
+            if found is not None:
+                quotient, joined = found
                 others = Poly(((rest, c),)) if rest else c
                 whole = others * quotient * atom.by
-                return size - whole - others * atom.as_poly() + others * atom.value
+                return size - whole - others * atom.as_poly() + others * joined
     return None
 
 
 def _partner(
     terms: dict[tuple[Atom, ...], int], rest: tuple[Atom, ...], c: int, atom: Mod
-) -> Size | None:
-    """Find the ``e // w`` of ``e % w`` among the terms with the same other factors."""
+) -> tuple[Size, Size] | None:
+    """Find the ``e // w`` of ``e % w`` among the terms with the same other factors; and e.
+
+    A remainder is kept of e less multiples of w, which the quotient may still hold.
+    """
     for monomial, d in terms.items():
         if d != c * atom.by:
             continue
@@ -332,9 +336,9 @@ def _partner(
             if not isinstance(found, FloorDiv) or monomial[:j] + monomial[j + 1 :] != rest:
                 continue
             if found.by == atom.by and divides(found.value - atom.value, atom.by):
-                return found.as_poly()
+                return found.as_poly(), found.value
             if floordiv(atom.value, atom.by) == found.as_poly() or _nested(atom, found):
-                return found.as_poly()
+                return found.as_poly(), atom.value
     return None
 
 
