@@ -53,7 +53,12 @@ class SourceError(Exception):
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
+        self.sources: Mapping[str, Source] = {}
+        """The texts that the diagnostics point into, once whoever opened the file adds them."""
         super().__init__("\n".join(summary(d) for d in self.diagnostics))
+
+    def __str__(self) -> str:
+        return render_all(self.diagnostics, self.sources) if self.sources else super().__str__()
 
 
 @dataclass(slots=True)

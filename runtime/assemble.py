@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from nnc.passes.split_batch import NotSplittable, split_batch
-
+from nnc.frontend.diagnostics import Diagnostic, SourceError
 from nnc.ir import build
 from nnc.ir.expr import Loaded, Position, Read
 from nnc.ir.graph import Form, Graph, Leaf, Node, Output, postorder, with_inputs
@@ -22,6 +21,7 @@ from nnc.ir.model import Model, Named, Parameter, Recipe, Update
 from nnc.ir.types import DType, TensorType
 from nnc.passes.autodiff import gradients
 from nnc.passes.flatten import flatten
+from nnc.passes.split_batch import NotSplittable, Split, split_batch
 from nnc.runtime.names import ROWS
 from nnc.runtime.summary import Summary
 
@@ -162,25 +162,46 @@ def _summarise(
     finals: list[Output],
 ) -> Summary:
     key = f"{kind}.{item.name}"
-    try:
-        if batch is None:
-            raise NotSplittable(item.node)
-        split = split_batch(item.node, batch)
-    except NotSplittable:
+    split = _divided(out, kind, item, batch) if batch is not None else None
+    if split is None:
         partials.append(Output("partial", f"{key}.0", item.node))
-        if batch is not None:
-            out.notes.append(
-                f"{kind} {item.name} does not divide over batches: over a split it is the average "
-                "of its batches' values, weighted by their rows"
-            )
         return Summary(item.name, kind, ("add",), by_rows=True)
     renamed: dict[Leaf, Leaf] = {}
-    for number, (node, _) in enumerate(split.partials):
-        partials.append(Output("partial", f"{key}.{number}", node))
+    for number, part in enumerate(split.partials):
+        partials.append(Output("partial", f"{key}.{number}", part.node))
         renamed[Leaf("partial", str(number))] = Leaf("total", f"{key}.{number}")
-        out.add("total", f"{key}.{number}", node.type, "input")
+        out.add("total", f"{key}.{number}", part.node.type, "input")
     finals.append(Output(kind, item.name, rename_leaves([split.final], renamed)[0]))
-    return Summary(item.name, kind, tuple(how for _, how in split.partials))
+    return Summary(item.name, kind, tuple(part.combine for part in split.partials))
+
+
+def _divided(out: Assembly, kind: str, item: Named, batch: str) -> Split | None:
+    """Cut a loss or metric at its reductions over the batch; None for a loss that has no such cut.
+
+    Raises SourceError for a metric.
+    """
+    try:
+        return split_batch(item.node, batch)
+    except NotSplittable as fault:
+        if kind == "metric":
+            raise SourceError([_not_divisible(item, fault, batch)]) from None
+        out.notes.append(
+            f"loss {item.name} does not divide over batches ({fault.reason}): over a split it is "
+            "the average of its batches' values, weighted by their rows"
+        )
+        return None
+
+
+def _not_divisible(item: Named, fault: NotSplittable, batch: str) -> Diagnostic:
+    return Diagnostic(
+        code="E0501",
+        message=f"metric {item.name} cannot be put together from batches",
+        span=fault.node.span or item.span,
+        label=fault.reason,
+        related=((item.span, f"metric {item.name}"),) if item.span is not None else (),
+        notes=(f"reductions over {batch} run over the whole split, so none may need another",),
+        hint="compute what the inner reduction gives as a metric of its own",
+    )
 
 
 # --------------------------------------------------------------------------------- training

@@ -12,6 +12,8 @@ from nnc.ir.model import Model, Recipe
 from nnc.runtime.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from nnc.frontend.diagnostics import SourceError
+    from nnc.frontend.source import Source
     from nnc.runtime.manifest import Compiled
     from nnc.runtime.net import Net
 
@@ -114,5 +116,46 @@ def open_file(
     recipe: str | None = None,
     folders: Sequence[str | os.PathLike[str]] = (),
 ) -> Opened:
-    """Parse and check a model file or its text. Raises SourceError with all of its errors."""
-    raise NotImplementedError
+    """Parse and check a model file or its text.
+
+    Raises SourceError with all of its errors, UserError where it cannot be read.
+    """
+    from nnc.frontend.diagnostics import SourceError
+    from nnc.frontend.recipe import open_program
+
+    given = path_or_source if isinstance(path_or_source, str) else Path(path_or_source)
+    try:
+        checked, made, _ = open_program(given, config, model, recipe)
+    except SourceError as fault:
+        fault.sources = _sources(fault, given)
+        raise
+    except UnicodeDecodeError as fault:
+        raise UserError("E0647", f"'{given}' is not UTF-8 text", (str(fault),)) from None
+    except OSError as fault:
+        raise UserError(
+            "E0646", f"'{given}' cannot be read", (fault.strerror or str(fault),)
+        ) from None
+    own = () if _is_text(given) else (Path(given).resolve().parent,)
+    return Opened(checked, made, (*own, *map(Path, folders)))
+
+
+def _is_text(given: str | Path) -> bool:
+    from nnc.frontend.elaborate.model import read_source
+
+    return read_source(given)[1] is None
+
+
+def _sources(fault: SourceError, given: str | Path) -> dict[str, Source]:
+    """Read the texts that a fault's diagnostics point into: the file, its imports, the library."""
+    from nnc.frontend.elaborate.model import read_source
+    from nnc.frontend.library import library_sources
+
+    known = {s.name: s for s in library_sources()}
+    main, _ = read_source(given)
+    known[main.name] = main
+    spans = [d.span for d in fault.diagnostics]
+    spans += [span for d in fault.diagnostics for span, _ in d.related]
+    for span in spans:
+        if span is not None and span.file not in known and Path(span.file).is_file():
+            known[span.file] = read_source(Path(span.file))[0]
+    return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from nnc.frontend.diagnostics import SourceError, render_all, to_json
 from nnc.runtime.errors import UserError
 from nnc.runtime.train import Epoch, Progress
+
+LINE_SECONDS = 0.2
+"""The least time between two lines about epochs."""
 
 
 def emit_json(data: Any) -> None:
@@ -34,7 +38,7 @@ def _finite(data: Any) -> Any:
 def print_source_error(fault: SourceError, *, as_json: bool) -> None:
     """Print every diagnostic of a file: on stderr as text, on stdout as JSON."""
     if as_json:
-        emit_json({"errors": to_json(fault.diagnostics, fault.sources)})
+        emit_json({"errors": [to_json(d, fault.sources) for d in fault.diagnostics]})
     else:
         print(render_all(fault.diagnostics, fault.sources), file=sys.stderr)
 
@@ -78,10 +82,12 @@ def epoch_line(epoch: Epoch, epochs: int | None) -> str:
 
 
 class Display:
-    """Progress of training on stderr: a bar on a terminal, else a plain line an epoch."""
+    """Progress of training on stderr: a bar, and a line an epoch (fewer where epochs are short)."""
 
     def __init__(self, epochs: int | None) -> None:
         self._epochs = epochs
+        self._shown = 0.0
+        self._waiting: str | None = None
         self._bar: Any = None
         self._task: Any = None
         if sys.stderr.isatty():
@@ -108,6 +114,8 @@ class Display:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._waiting is not None:
+            self._print(self._waiting)
         if self._bar is not None:
             self._bar.stop()
 
@@ -121,8 +129,16 @@ class Display:
         self._bar.update(self._task, description=text, completed=at.step, total=at.steps_in_epoch)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Show how an epoch went; the line stays."""
+        """Show how an epoch went: the first, the last, and between them one now and then."""
         line = epoch_line(epoch, self._epochs)
+        if time.monotonic() - self._shown < LINE_SECONDS:
+            self._waiting = line
+            return
+        self._print(line)
+        self._shown = time.monotonic()
+
+    def _print(self, line: str) -> None:
+        self._waiting = None
         if self._bar is not None:
             self._bar.console.print(line, highlight=False)
         else:

@@ -14,7 +14,7 @@ from nnc.runtime.arrays import Array
 class Summary:
     """A metric or loss over a whole split: what each batch gives, and what follows at the end.
 
-    ``combine`` has one word per partial (add, max, min, any, all, prod). With ``by_rows`` the
+    ``combine`` has one word per partial (add, mul, max, min, or, and). With ``by_rows`` the
     value does not divide over batches, so its batches' values are averaged by their rows.
     """
 
@@ -32,9 +32,9 @@ COMBINE: Mapping[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "max": np.maximum,
     "min": np.minimum,
-    "prod": np.multiply,
-    "any": np.logical_or,
-    "all": np.logical_and,
+    "mul": np.multiply,
+    "or": np.logical_or,
+    "and": np.logical_and,
 }
 
 
