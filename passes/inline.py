@@ -121,8 +121,8 @@ class _Inliner:
     def _worth(self, form: Form, read: Read, source: Node, given: Node) -> bool:
         assert isinstance(source.op, Form)
         once = self._read_once(form, read)
-        if _has_loads(source.op):
-            return once and given in self.alone
+        if _has_loads(source.op):  # in a reduction they would keep it from using vectors
+            return once and given in self.alone and form.reduce == "none"
         if _is_view(source.op.body):
             return True
         if source.type.size == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnc.ir import loops
@@ -72,6 +72,22 @@ def lower(
     )
 
 
+def _pointwise(nested: Nested) -> Iterator[tuple[str, str]]:
+    """Pairs (result, tensor): the tensor is read only where and before the result is stored.
+
+    Then the result may be stored in the tensor's own memory.
+    """
+    stages = nested.stages
+    for k, stage in enumerate(stages):
+        if stage.target not in nested.kept or stage.owners is None or not stage.covers:
+            continue
+        before = [e for s in stages[: k + 1] for e in stage_loads(s)]
+        after = {e.source for s in stages[k + 1 :] for e in stage_loads(s)}
+        for source in {e.source for e in before} - after:
+            if all(e.index[0] == stage.offset for e in before if e.source == source):
+                yield stage.target, source
+
+
 def _hint(group: Group) -> str:
     """What to call the kernel of ``group``."""
     anchors = [m for m in group.members if m.stage.reduce != "none"] or list(group.members)
@@ -114,6 +130,7 @@ class _Entry:
     graph: Graph
     options: LowerOptions
     keys: dict[Node, str] = field(default_factory=dict)
+    pointwise: set[tuple[str, str]] = field(default_factory=set)
 
     def launches(self) -> list[loops.Launch]:
         """Lower the graph; return its launches in order."""
@@ -134,7 +151,9 @@ class _Entry:
             kept = frozenset(group.targets) & (read | results)
             if not kept:
                 continue
-            schedule(tidy_axes(arrange(group, kept, _hint(group))), work)
+            nested = arrange(group, kept, _hint(group))
+            self.pointwise |= set(_pointwise(nested))
+            schedule(tidy_axes(nested), work)
         return _Results(self, work, values).place()
 
     def fused(self) -> Fused:
@@ -226,13 +245,23 @@ class _Results:
     def _safe(self, value: str, target: str) -> bool:
         """Whether ``value`` can be computed in ``target`` itself.
 
-        From the first launch that writes it on, nothing else may touch ``target``'s memory.
+        From the launch that writes it on, nothing else may touch ``target``'s memory, but that
+        launch may read it element by element.
         """
         kernels = {k.name: k for k in self.work.kernels}
         memory = Memory(self.entry.program.layout.values())
         uses = [touched(s, kernels[s.kernel]) for s in self.work.launches]
-        first = next((k for k, use in enumerate(uses) if value in use.writes), len(uses))
-        return not any(memory.clash((target,), use.reads | use.writes) for use in uses[first:])
+        writers = [k for k, use in enumerate(uses) if value in use.writes]
+        if not writers:
+            return True
+        first = writers[0]
+        for k, use in enumerate(uses[first:], first):
+            reads = use.reads
+            if writers == [k] and (value, target) in self.entry.pointwise:
+                reads = reads - {target}
+            if memory.clash((target,), reads | use.writes):
+                return False
+        return True
 
 
 def copy_tensor(source: str, target: str, work: Work) -> None:

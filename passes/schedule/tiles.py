@@ -57,7 +57,8 @@ def tiles(axes: Sequence[tuple[str, Size]], budget: int, step: int = 1) -> list[
             result.append(Tile(axis, extent, None))
             left //= max(extent, 1)
             continue
-        result.append(Tile(axis, extent, -(-max(left, 1) // unit) * unit))
+        block = 1 << max(left, 1).bit_length() - 1
+        result.append(Tile(axis, extent, -(-block // unit) * unit))
         left = 0
     return result[::-1]
 
