@@ -21,7 +21,7 @@ from nnc.ir.expr import (
     reads,
     sizes_in,
 )
-from nnc.ir.graph import Form, Graph, Node, Rebuilder, Reshape, with_inputs
+from nnc.ir.graph import Form, Graph, Node, Rebuilder, Reshape, form_reads, with_inputs
 from nnc.ir.index import Axis, Poly, Size, axes_of, axis, linear_in_axes
 from nnc.ir.prove import Facts, assumptions, facts_of
 from nnc.ir.scalar import make
@@ -35,6 +35,7 @@ from nnc.passes.forms import (
     form_node,
     identity_axes,
     is_empty,
+    map_form_reads,
     substitute_axes,
     substitute_form,
     tidy,
@@ -69,16 +70,8 @@ def simplify_node(
 ) -> Node:
     """Return an equal node, given that its operands are simplified already."""
     match node.op:
-        case Form() as form:
-            # Operands that became one node are one operand, so that equal reads are seen equal.
-            node = form_node(form, node.inputs, node.type, node.span, node.name)
-            assert isinstance(node.op, Form)
-            changed = _simplify_form(node.op, node, tuple(known), options)
-            if changed is None:
-                value = IDENTITY[form.reduce]
-                return replace(full(node.type.shape, value, node.type.dtype), span=node.span)
-            node = form_node(changed, node.inputs, node.type, node.span, node.name)
-            return _without_identity(_view_of_view(node))
+        case Form():
+            return _simplify_form(node, tuple(known), options)
         case Reshape():
             (source,) = node.inputs
             while isinstance(source.op, Reshape):
@@ -92,27 +85,41 @@ def simplify_node(
 # ------------------------------------------------------------------------------- one form
 
 
-ROUNDS = 4
+ROUNDS = 6
 """A rule may make room for one before it; forms settle in two rounds, this is for safety."""
 
 
-def _simplify_form(
-    form: Form, node: Node, known: tuple[Size, ...], options: SimplifyOptions
-) -> Form | None:
-    """An equal form; None where it stores nothing but the identity."""
-    if is_empty(form):
-        return None if form.reduce in IDENTITY else form
+def _simplify_form(node: Node, known: tuple[Size, ...], options: SimplifyOptions) -> Node:
+    form = node.op
+    assert isinstance(form, Form)
     for _ in range(ROUNDS):
-        found = _one_round(drop_unit_axes(form), node, known, options)
-        if found is None or found == form:
-            return found
-        form = found
-    return form
+        if is_empty(form):
+            return _identity(node, form) if form.reduce in IDENTITY else node
+        # Operands that became one node are one operand, so that equal reads are seen equal.
+        made = form_node(drop_unit_axes(form), node.inputs, node.type, node.span, node.name)
+        made = _through_views(made)
+        assert isinstance(made.op, Form)
+        found = _one_round(made.op, made, known, options)
+        if found is None:
+            return _identity(node, form)
+        settled = found == form
+        node, form = replace(made, op=found), found
+        if settled:
+            break
+    return _without_identity(form_node(form, node.inputs, node.type, node.span, node.name))
+
+
+def _identity(node: Node, form: Form) -> Node:
+    """A form that stores nothing leaves its reduction's identity."""
+    constant = full(node.type.shape, IDENTITY[form.reduce], node.type.dtype, node.span)
+    assert isinstance(constant.op, Form)
+    return replace(constant, op=drop_unit_axes(constant.op))
 
 
 def _one_round(
     form: Form, node: Node, known: tuple[Size, ...], options: SimplifyOptions
 ) -> Form | None:
+    """Try every rule once; None where the form stores nothing but the identity."""
     box = Facts(form.axes, known)
     where = None if form.where is None else simplify_expr(form.where, box, node.inputs)
     form = replace(form, where=conjunction(conjuncts(where)))
@@ -329,22 +336,39 @@ def _without_identity(node: Node) -> Node:
     return source if same else node
 
 
-def _view_of_view(node: Node) -> Node:
-    """A form that only reads one element of a view reads the element behind it."""
+def _through_views(node: Node) -> Node:
+    """Read what is behind a view instead of the view, at the place that it shows."""
     form = node.op
-    if not isinstance(form, Form) or form.reduce != "none" or not isinstance(form.body, Read):
+    if not isinstance(form, Form):
         return node
-    inner = node.inputs[form.body.operand]
-    if len(node.inputs) != 1 or not isinstance(inner.op, Form) or form.body.outside is not None:
+    operands = list(node.inputs)
+    found: dict[Read, Expr] = {}
+    for read in form_reads(form):
+        behind = None if read.outside is not None else _behind(node.inputs[read.operand], read)
+        if behind is not None:
+            source, index = behind
+            found[read] = replace(read, operand=len(operands), index=index)
+            operands.append(source)
+    if not found:
         return node
-    if not isinstance(inner.op.body, Read) or len(inner.inputs) != 1:
-        return node
-    names = identity_axes(inner.op, inner.type.shape)
-    if names is None:
-        return node
-    at: dict[str, Size] = {a: 0 for a, _ in inner.op.axes}
-    at.update({n: i for n, i in zip(names, form.body.index, strict=True) if n})
-    body = substitute_axes(inner.op.body, at)
-    return _without_identity(
-        form_node(replace(form, body=body), inner.inputs, node.type, node.span, node.name)
-    )
+    changed = map_form_reads(form, found)
+    return form_node(changed, operands, node.type, node.span, node.name)
+
+
+def _behind(view: Node, read: Read) -> tuple[Node, tuple[Size, ...]] | None:
+    """The tensor and the place in it that ``read`` of ``view`` comes to, if it is a view.
+
+    A view reads one element of one tensor for each of its own, by subscripts free of data and
+    without a guard.
+    """
+    form = view.op
+    if not isinstance(form, Form) or not isinstance(form.body, Read) or len(view.inputs) != 1:
+        return None
+    names = identity_axes(form, view.type.shape)
+    if names is None or form.body.outside is not None or any(map(_has_loads, form.body.index)):
+        return None
+    at: dict[str, Size] = {a: 0 for a, _ in form.axes}
+    at.update({n: i for n, i in zip(names, read.index, strict=True) if n})
+    behind = substitute_axes(form.body, at)
+    assert isinstance(behind, Read)
+    return view.inputs[0], behind.index

@@ -26,7 +26,7 @@ CHECKED = GraphOptions(verify=True)
 
 
 @given(graph_cases())
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_pipeline_keeps_values(case: GraphCase) -> None:
     assert_same_results(case, case.graph, optimize(case.graph, CHECKED))
 
@@ -40,7 +40,7 @@ def with_gradients(case: GraphCase) -> Graph:
 
 
 @given(graph_cases(loss=True, kinks=False, dtypes=(DType.F64,)))
-@settings(max_examples=40)
+@settings(max_examples=50)
 def test_gradients_of_random_graphs(case: GraphCase) -> None:
     """Along a random direction, against central differences, before and after the pipeline."""
     graph = with_gradients(case)

@@ -28,19 +28,19 @@ EDGES = [0.0, -0.0, 1.0, -1.0, 2.5, -3.25, math.inf, -math.inf, math.nan, 5e-324
 
 
 @given(graph_cases())
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_simplify_keeps_values(case: GraphCase) -> None:
     assert_same_results(case, case.graph, simplify(case.graph))
 
 
 @given(graph_cases())
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_fold_keeps_values(case: GraphCase) -> None:
     assert_same_results(case, case.graph, fold(case.graph))
 
 
-@given(graph_cases())
-@settings(max_examples=60)
+@given(graph_cases(empty=False))
+@settings(max_examples=50)
 def test_simplify_is_idempotent(case: GraphCase) -> None:
     once = simplify(case.graph)
     assert print_graph(simplify(once)) == print_graph(once)
