@@ -60,7 +60,7 @@ def admit(port: Port, value: object) -> Array:
             f"'{port.name}' has {array.ndim} dims where the model declares {port.type.rank}",
             (f"given: {list(array.shape)}", f"declared: {port.type}"),
         )
-    return _check_range(port, np.ascontiguousarray(_converted(port, array, want)))
+    return check_range(port, np.ascontiguousarray(_converted(port, array, want)))
 
 
 def _converted(port: Port, array: Array, want: DType) -> Array:
@@ -88,7 +88,8 @@ def _converted(port: Port, array: Array, want: DType) -> Array:
     )
 
 
-def _check_range(port: Port, array: Array) -> Array:
+def check_range(port: Port, array: Array) -> Array:
+    """Return ``array``; raises UserError where a value lies outside the port's range."""
     if array.size == 0 or (port.low is None and port.high is None):
         return array
     for limit, bad in (

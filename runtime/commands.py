@@ -46,7 +46,11 @@ def train(
     seed: int | None,
     **options: Any,
 ) -> None:
-    """Train, and leave weights and history in the run's folder."""
+    """Train, and leave weights and history in the run's folder.
+
+    The result's ``loss`` is that of the trained weights over all training rows; its ``metrics``
+    are over the held-out rows, where there are any.
+    """
     net = _open(file, options)
     net.executor.need_training()
     if seed is not None:
@@ -67,10 +71,11 @@ def train(
     seconds = time.perf_counter() - began
     net.save(folder / WEIGHTS_FILE)
     last = history.last
+    trained = net.evaluate(split="train")
     result = {
         "steps": last.steps,
-        "loss": last.loss,
-        "metrics": dict(last.metrics),
+        "loss": total_loss(net, trained),
+        "metrics": dict(last.metrics) or trained,
         "seconds": seconds,
         "parameters": parameter_count(net),
         "out": str(folder),
@@ -93,11 +98,10 @@ def evaluate(
     chosen = split or ("validation" if net.splits().validation is not None else "train")
     values = net.evaluate(split=chosen)
     seconds = time.perf_counter() - began
-    losses = [s.name for s in net.executor.manifest.summaries if s.kind == "loss"]
     result = {
         "steps": net.executor.step_count(),
         "split": chosen,
-        "loss": sum(values[name] for name in losses),
+        "loss": total_loss(net, values),
         "metrics": values,
         "seconds": seconds,
         "parameters": parameter_count(net),
@@ -207,6 +211,11 @@ def read_array(path: Path, name: str) -> Array:
             "E0615", f"'{path}' has no array '{name}'", (f"it has: {', '.join(arrays)}",)
         )
     return read_idx(path)
+
+
+def total_loss(net: Net, values: Mapping[str, float]) -> float:
+    """Return the sum of the losses among evaluated values."""
+    return sum(values[s.name] for s in net.executor.manifest.summaries if s.kind == "loss")
 
 
 def parameter_count(net: Net) -> int:

@@ -71,6 +71,8 @@ class Instance:
         self._state = allocate(total)
         self._prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
         self.state_bytes = total
+        self.generation = 0
+        """Grows whenever entries bound before have lost their scratch memory."""
 
     # state ----------------------------------------------------------------------------------
 
@@ -135,6 +137,7 @@ class Instance:
         if plan.total > self._scratch.nbytes:
             self._scratch = self._allocate(plan.total)
             self._bound.clear()
+            self.generation += 1
         record = np.zeros(HEADER + len(self.manifest.buffers) + len(self.manifest.dims), np.int64)
         record[VERSION] = RECORD_VERSION
         base, state = address(self._scratch), address(self._state)

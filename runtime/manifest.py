@@ -165,6 +165,8 @@ def decode(data: Any) -> Any:
             return data
         case list():
             return tuple(decode(v) for v in data)
+        case {"is": str(name), **fields} if name in _CLASSES:
+            return _CLASSES[name](**{k: decode(v) for k, v in fields.items()})
         case {"size": size}:
             return decode_size(size)
         case {"dtype": name}:
@@ -173,7 +175,5 @@ def decode(data: Any) -> Any:
             return frozenset(members)
         case {"map": members}:
             return {k: decode(v) for k, v in members.items()}
-        case {"is": str(name), **fields} if name in _CLASSES:
-            return _CLASSES[name](**{k: decode(v) for k, v in fields.items()})
         case _:
             raise ValueError("this is not part of a manifest")
