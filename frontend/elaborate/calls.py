@@ -285,8 +285,7 @@ def instantiate(
     """Give a layer its config and its place: ``linear(10)``."""
     name = layer.decl.name.text
     inner = Scope(layer.home.body, layer.home)
-    if arguments.positional and len(arguments.positional) > len(layer.decl.config):
-        _config_is_first(layer, arguments, site.span)
+    _config_is_first(layer, arguments, site.span)
     config = bind_config(elab, name, layer.decl.config, inner, arguments, site.span)
     local = scope.body.sites.get(site) or name
     path = scope.body.path_of(local)
@@ -343,8 +342,9 @@ def _joined_trace(scope: Scope, instance: Instance) -> str:
 def run_schedule(
     elab: Elaborator, scope: Scope, schedule: ScheduleValue, arguments: Arguments, site: ast.Expr
 ) -> Value:
-    """Apply a schedule with its config to a time."""
+    """Apply a schedule with its config to a time, which is a decimal even where it is whole."""
     decl = schedule.decl
+    arguments = replace(arguments, positional=tuple(map(_decimal, arguments.positional)))
     name = decl.name.text
     assert schedule.config is not None
     body = body_of(elab, decl, schedule.home, "schedule", None, scope.body.trace_of(name))
@@ -354,6 +354,13 @@ def run_schedule(
             inner.bind(param.name, schedule.config[param.name.text], "config")
         bind_tensors(elab, name, decl.params, inner, arguments, site.span)
         return run_body(elab, inner, decl.body, None, site.span)
+
+
+def _decimal(operand: Operand) -> Operand:
+    value = operand.value
+    if isinstance(value, Int) and isinstance(value.size, int):
+        return replace(operand, value=Float(float(value.size)))
+    return operand
 
 
 def _constant_schedule(rate: float, arguments: Arguments, site: ast.Expr) -> Value:

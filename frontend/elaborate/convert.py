@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A value and what to call it in an error: where it was written or bound, and as what."""
+    """A value and what to call it in an error: where it is used, as what, and where it is from."""
 
     value: Value
     span: Span
     text: str = ""
+    origin: Span | None = None
 
     @property
     def related(self) -> tuple[Span, str]:
         """The place and the words that tell where the operand comes from."""
-        return self.span, f"{self.text}: {describe(self.value)}" if self.text else describe(
-            self.value
-        )
+        words = describe(self.value)
+        return self.origin or self.span, f"{self.text}: {words}" if self.text else words
 
 
 def strong_type(value: Value) -> DType | None:

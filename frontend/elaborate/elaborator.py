@@ -85,8 +85,8 @@ class Elaborator:
         value = self.evaluate(expr, scope, expected)
         if isinstance(expr, ast.Name):
             binding = scope.find(expr.id)
-            where = binding.span if binding is not None and binding.span else expr.span
-            return Operand(value, where, expr.id)
+            origin = binding.span if binding is not None else None
+            return Operand(value, expr.span, expr.id, origin)
         return Operand(value, expr.span)
 
     def node(

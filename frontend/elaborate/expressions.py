@@ -10,7 +10,7 @@ from nnc.frontend.elaborate import operators
 from nnc.frontend.elaborate.calls import call, pipe
 from nnc.frontend.elaborate.convert import Operand
 from nnc.frontend.elaborate.elaborator import later, wrong_value
-from nnc.frontend.elaborate.faults import did_you_mean, fault
+from nnc.frontend.elaborate.faults import Cascade, did_you_mean, fault
 from nnc.frontend.elaborate.slices import subscript
 from nnc.frontend.elaborate.values import (
     POISON,
@@ -182,6 +182,8 @@ def _held(elab: Elaborator, instance: Instance, names: list[ast.Ident]) -> Value
     held = [p[len(prefix) :] for p in elab.current if p.startswith(prefix)]
     wanted = ".".join(n.text for n in names)
     span = names[0].span.to(names[-1].span)
+    if not held and elab.diagnostics.has_errors:
+        raise Cascade  # what was to apply it may be what is wrong
     if not held:
         raise fault(
             "E0225",

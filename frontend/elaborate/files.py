@@ -21,7 +21,6 @@ from nnc.frontend.elaborate.values import (
     Value,
 )
 from nnc.frontend.source import Source
-from nnc.ir.span import Span
 
 
 def library_scope() -> Scope:
@@ -176,19 +175,3 @@ def _unused(scope: Scope, name: ast.Ident) -> None:
             "the second",
             related=[(taken.span, "the first")],
         )
-
-
-def check_parameters(items: Iterable[ast.Item], diagnostics: Diagnostics) -> None:
-    """Report parameters of one list, or of config and tensors, that have one name."""
-    for item in items:
-        config: tuple[ast.Parameter, ...] = getattr(item, "config", ())
-        params: tuple[ast.Parameter, ...] = getattr(item, "params", ())
-        seen: dict[str, Span] = {}
-        for param in (*config, *params):
-            first = seen.setdefault(param.name.text, param.name.span)
-            if first is not param.name.span:
-                error = fault(
-                    "E0222", f"two parameters are called {param.name}", param.name.span,
-                    "the second", related=[(first, "the first")],
-                )  # fmt: skip
-                diagnostics.add(error.diagnostic)

@@ -13,7 +13,7 @@ from nnc.frontend.elaborate.calls import is_layer
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import Elaborator, deep_python, wrong_value
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
-from nnc.frontend.elaborate.files import Loader, check_parameters
+from nnc.frontend.elaborate.files import Loader
 from nnc.frontend.elaborate.multiples import Multiples
 from nnc.frontend.elaborate.parameters import Arguments, bind_config, element_type
 from nnc.frontend.elaborate.scope import Body, Scope
@@ -202,7 +202,6 @@ def load(path_or_source: str | Path | Source, root: Path | None = None) -> Progr
     if folder is not None and isinstance(path_or_source, str | Path):
         loader.loading.append(Path(path_or_source).resolve())
     scope = loader.scope(file, folder)
-    check_parameters(file.items, diagnostics)
     return Program(file, scope, loader, diagnostics)
 
 
