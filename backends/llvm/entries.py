@@ -249,7 +249,7 @@ def _width_text(walk: Walk, entry: Entry) -> str:
 
 
 _COLD = " nounwind noinline optnone"
-"""Entries run once a call, and are not worth the time that good code takes to make."""
+"""Entries run once a call: they are not worth the time that good code takes to make."""
 
 _PUBLIC = """define i32 @{name}(ptr %record) nounwind noinline optnone {{
 entry:

@@ -43,7 +43,19 @@ class Context:
 
     def evaluate(self, expr: Expr) -> Value:
         """Write ``expr`` and return its value."""
-        return self._evaluate(expr, {})
+        # By identity: expanded mathematics shares its parts. With a stack of our own: it is deep.
+        done: dict[int, Value] = {}
+        stack = [expr]
+        while stack:
+            top = stack[-1]
+            missing = [part for part in _parts(top) if id(part) not in done]
+            if missing:
+                stack += reversed(missing)
+                continue
+            stack.pop()
+            if id(top) not in done:
+                done[id(top)] = self._write(top, done)
+        return done[id(expr)]
 
     def register_index(self, cell: str, index: Sequence[Size]) -> tuple[int, ...]:
         """Return subscripts of a register cell, which must be known by now."""
@@ -54,13 +66,6 @@ class Context:
                 raise EmitError(f"register cell {cell} is subscripted by {i}")
             at.append(int(value.ref))
         return tuple(at)
-
-    def _evaluate(self, expr: Expr, done: dict[int, Value]) -> Value:
-        # By identity: expanded mathematics shares its parts, and is too deep to hash often.
-        found = done.get(id(expr))
-        if found is None:
-            found = done[id(expr)] = self._write(expr, done)
-        return found
 
     def _write(self, expr: Expr, done: dict[int, Value]) -> Value:
         match expr:
@@ -76,13 +81,14 @@ class Context:
             case Load():
                 return self._load(expr, done)
             case Op(name, args, dtype):
-                if name in _MIRRORED:
+                if _compares_positions(expr):
                     mask = self._position_test(name, args)
                     if mask is not None:
                         return mask
-                return apply(self.b, name, [self._evaluate(a, done) for a in args], dtype)
+                    return apply(self.b, name, [self._write(a, done) for a in args], dtype)
+                return apply(self.b, name, [done[id(a)] for a in args], dtype)
             case Fold(op, inner, _):
-                return fold(self.b, op, self.b.widen(self._evaluate(inner, done), self.lanes))
+                return fold(self.b, op, self.b.widen(done[id(inner)], self.lanes))
 
     def _position(self, index: Size, dtype: DType) -> Value:
         parts = split(self.b, self.names, index)
@@ -92,8 +98,8 @@ class Context:
         return cast(self.b, lanes_of(self.b, self.names, index, self.lanes, kept), dtype)
 
     def _load(self, expr: Load, done: dict[int, Value]) -> Value:
-        mask = None if expr.mask is None else self._evaluate(expr.mask, done)
-        other = None if expr.other is None else self._evaluate(expr.other, done)
+        mask = None if expr.mask is None else done[id(expr.mask)]
+        other = None if expr.other is None else done[id(expr.other)]
         register = self.registers.get(expr.source)
         if register is not None:
             value = register.values[self.register_index(expr.source, expr.index)]
@@ -113,11 +119,7 @@ class Context:
         ``base + lane < limit`` is ``lane < limit - base``: one comparison of 32-bit lane numbers,
         where 64-bit positions take two registers or more. None where it is not of this form.
         """
-        match args:
-            case (Position(left, DType.I64), Position(right, DType.I64)):
-                pass
-            case _:
-                return None
+        left, right = (a.index for a in args if isinstance(a, Position))
         apart = split(self.b, self.names, right - left)
         if apart.scattered or apart.step.terms or apart.step.constant not in (1, -1):
             return None
@@ -132,3 +134,23 @@ class Context:
         wide = b.widen(cast(b, limit, I32), self.lanes)
         test = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}[name]
         return binary(b, f"icmp {test}", iota(I32, self.lanes), wide, DType.BOOL)
+
+
+def _parts(expr: Expr) -> tuple[Expr, ...]:
+    """Return what must be computed before ``expr``."""
+    match expr:
+        case Op(_, args):
+            return () if _compares_positions(expr) else args
+        case Load(mask=mask, other=other):
+            return tuple(part for part in (mask, other) if part is not None)
+        case Fold(_, value):
+            return (value,)
+        case _:
+            return ()
+
+
+def _compares_positions(expr: Op) -> bool:
+    """Whether ``expr`` is an order of two positions, which lane numbers may decide."""
+    return expr.name in _MIRRORED and all(
+        isinstance(a, Position) and a.dtype is I64 for a in expr.args
+    )

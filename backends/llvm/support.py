@@ -7,6 +7,8 @@ to be reset and threads may be at different launches where no barrier stands bet
 
 A barrier of the program becomes a real one only before a launch that needs it: what one thread
 did alone is in order for that thread anyway.
+
+None of this is optimized (``optnone``): it runs once a launch, and compiles twice as fast.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def _at(name: str, word: int) -> str:
 
 
 _SHARE = f"""
-define internal void @nnc.open(ptr %s, i64 %total) {{
+define internal void @nnc.open(ptr %s, i64 %total) noinline optnone {{
 entry:
 {_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
@@ -88,7 +90,7 @@ out:
 }}
 declare i64 @llvm.umax.i64(i64, i64)
 declare i64 @llvm.umin.i64(i64, i64)
-define internal i1 @nnc.claim(ptr %s) {{
+define internal i1 @nnc.claim(ptr %s) noinline optnone {{
 entry:
 {_at("modep", STATE_MODE)}{_at("firstp", STATE_FIRST)}{_at("limitp", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("beginp", STATE_BEGIN)}{_at("endp", STATE_END)}\
@@ -130,7 +132,7 @@ got:
 no:
   ret i1 false
 }}
-define internal void @nnc.fence(ptr %s) {{
+define internal void @nnc.fence(ptr %s) noinline optnone {{
 {_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
   %open = load i64, ptr %openp
   %fenced = load i64, ptr %fencedp
@@ -142,7 +144,7 @@ define internal void @nnc.fence(ptr %s) {{
 """
 
 _FAULT = """
-define internal void @nnc.fault(ptr %record, i64 %site, i64 %value) cold noinline {{
+define internal void @nnc.fault(ptr %record, i64 %site, i64 %value) cold noinline optnone {{
   %count = getelementptr i64, ptr %record, i64 {count}
   %earlier = atomicrmw add ptr %count, i64 1 monotonic
   %first = icmp eq i64 %earlier, 0
@@ -161,7 +163,7 @@ done:
 _X86_STATE = """
 declare void @llvm.x86.sse.ldmxcsr(ptr)
 declare void @llvm.x86.sse.stmxcsr(ptr)
-define internal i64 @nnc.float.enter() noinline {
+define internal i64 @nnc.float.enter() noinline optnone {
   %now = alloca i32
   %ours = alloca i32
   call void @llvm.x86.sse.stmxcsr(ptr %now)
@@ -171,7 +173,7 @@ define internal i64 @nnc.float.enter() noinline {
   %wide = zext i32 %old to i64
   ret i64 %wide
 }
-define internal void @nnc.float.leave(i64 %old) noinline {
+define internal void @nnc.float.leave(i64 %old) noinline optnone {
   %now = alloca i32
   %narrow = trunc i64 %old to i32
   store i32 %narrow, ptr %now
@@ -183,12 +185,12 @@ define internal void @nnc.float.leave(i64 %old) noinline {
 _ARM_STATE = """
 declare i64 @llvm.aarch64.get.fpcr()
 declare void @llvm.aarch64.set.fpcr(i64)
-define internal i64 @nnc.float.enter() noinline {
+define internal i64 @nnc.float.enter() noinline optnone {
   %old = call i64 @llvm.aarch64.get.fpcr()
   call void @llvm.aarch64.set.fpcr(i64 0)
   ret i64 %old
 }
-define internal void @nnc.float.leave(i64 %old) noinline {
+define internal void @nnc.float.leave(i64 %old) noinline optnone {
   call void @llvm.aarch64.set.fpcr(i64 %old)
   ret void
 }

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnc.backends.llvm import EmitError, LLVMBackend
+from nnc.backends.llvm.calling import call
 from nnc.ir import loops
 from nnc.ir.expr import Position
 from nnc.ir.index import Size, axis, ceildiv, dim, evaluate, floordiv, mod
@@ -386,6 +387,17 @@ def test_shared_subexpressions_are_written_once() -> None:
     made = program(params(x=("r", (2,)), y=("w", (2,))), [Store("y", (g,), value)], {"g": 2})
     after = check(made, {"x": np.array([1, 3], "f4"), "y": np.zeros(2, "f4")})
     assert after["y"].tolist() == [2.0**60, 3 * 2.0**60]
+
+
+def test_deep_expressions() -> None:
+    value = load("x", g)
+    for turn in range(3000):
+        value = op("max" if turn % 2 else "min", value, const(float(turn)))
+    made = program(params(x=("r", (2,)), y=("w", (2,))), [Store("y", (g,), value)], {"g": 2})
+    y = np.zeros(2, "f4")
+    code = LLVMBackend()
+    call(code.load(code.compile(made, {}), "tried"), made, "go", {}, {"x": random(2), "y": y})
+    assert y.tolist() == [2999.0, 2999.0]
 
 
 @st.composite
