@@ -88,10 +88,10 @@ def solve(node: Node, known: Iterable[Size] = ()) -> Node:
         return node
     done = _split_divisions(form, known)
     if not owns(done.form, known):
-        residues = _split_residues(done.form, node.type.shape, known)
+        residues = _split_residues(done, node.type.shape, known)
         if residues is None:
             return node
-        done = _Solved(residues.form, (*done.needed, *residues.needed))
+        done = residues
     solved = _guarded(done, node, known)
     return Node(solved, node.inputs, node.type, node.span, node.name)
 
@@ -112,11 +112,13 @@ def _names(form: Form) -> set[str]:
     return names
 
 
-def _rebuilt(form: Form, split: _Split) -> _Solved:
-    changed = substitute_form(form, split.replaced, split.box.items())
+def _rebuilt(old: _Solved, split: _Split) -> _Solved:
+    changed = substitute_form(old.form, split.replaced, split.box.items())
     facts = Facts(changed.axes)
     out = tuple(settle(o, facts) for o in changed.out)
-    return _Solved(replace(changed, out=out), tuple(split.needed))
+    mapping: dict[Atom, Size] = {Axis(name): size for name, size in split.replaced.items()}
+    needed = tuple(substitute(s, mapping) for s in old.needed)
+    return _Solved(replace(changed, out=out), (*needed, *split.needed))
 
 
 # -------------------------------------------------------------------------- floor divisions
@@ -158,7 +160,7 @@ def _split_divisions(form: Form, known: Sequence[Size]) -> _Solved:
         r = split.axis(f"{name}_r", k)
         split.replaced[name] = q * k + r - c
         split.within(split.replaced[name], extents[name])
-    return _rebuilt(form, split)
+    return _rebuilt(_Solved(form), split)
 
 
 def _shifted_axis(value: Size) -> tuple[str, int] | None:
@@ -175,8 +177,9 @@ def _shifted_axis(value: Size) -> tuple[str, int] | None:
 # -------------------------------------------------------------------------------- residues
 
 
-def _split_residues(form: Form, shape: Sequence[Size], known: Sequence[Size]) -> _Solved | None:
+def _split_residues(old: _Solved, shape: Sequence[Size], known: Sequence[Size]) -> _Solved | None:
     """Split the dims that several undetermined axes share; None where it cannot be done."""
+    form = old.form
     own = frozenset(name for o in form.out for name in axes_of(o))
     box = replace(form, axes=tuple((n, e) for n, e in form.axes if n in own))
     left = undetermined(box, known)
@@ -189,7 +192,7 @@ def _split_residues(form: Form, shape: Sequence[Size], known: Sequence[Size]) ->
         if mine & met or not _split_dim(o, mine, size, split):
             return None
         met |= mine
-    return _rebuilt(form, split)
+    return _rebuilt(old, split)
 
 
 def _split_dim(subscript: Size, mine: frozenset[str], size: Size, split: _Split) -> bool:
@@ -288,9 +291,19 @@ def _guarded(solved: _Solved, node: Node, known: Sequence[Size]) -> Form:
     open_ = [s for s in solved.needed if not proves_nonneg(s, facts)]
     where = conjunction([*conjuncts(form.where), *(_at_least_zero(s) for s in open_)])
     plain = Facts(form.axes, tuple(known))
-    drops = form.drops or not inside(form.out, node.type.shape, plain)
+    drops = _drops(form, node.type.shape, plain)
     form = guard_condition(replace(form, where=where, drops=drops), node.inputs, known)
     return relax(absorb(form, node.inputs, known), node.inputs, known)
+
+
+def _drops(form: Form, shape: Sequence[Size], facts: Facts) -> bool:
+    """Whether a store may fall outside; where data makes the place, whether it might before."""
+    pairs = list(zip(form.out, shape, strict=True))
+    made = [any(True for _ in loads_in(o)) for o in form.out]
+    static = [pair for pair, data in zip(pairs, made, strict=True) if not data]
+    if any(made) and form.drops:
+        return True
+    return not inside([o for o, _ in static], [n for _, n in static], facts)
 
 
 def _at_least_zero(size: Size) -> Expr:
