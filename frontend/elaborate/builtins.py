@@ -215,6 +215,14 @@ def _cast(use: Use, given: Mapping[str, Operand]) -> Value:
 
 def _draw(use: Use, given: Mapping[str, Operand]) -> Value:
     shape = given.get("shape")
+    if use.scope.home.box is not None:
+        raise fault(
+            "E0202",
+            "random numbers cannot be drawn element by element",
+            use.span,
+            f"{use.scope.body.owner} is applied to an element",
+            hint="apply it to the whole tensor, or draw a tensor and subscript it",
+        )
     trace = use.scope.body.trace_of(use.scope.body.sites.get(use.site) or use.name)
     return random.draw(use.elab, use.name, shape, use.expected, trace, use.span)
 

@@ -92,7 +92,10 @@ class Loader:
                 item.path.span,
                 "a program given as text has no folder to import from",
             )
-        path = (folder / text).resolve()
+        try:
+            path = (folder / text).resolve()
+        except (OSError, ValueError) as error:
+            raise _unreadable(folder / "?", item, error) from None
         if not path.is_relative_to(self.root.resolve()):
             raise fault(
                 "E0221",
@@ -118,7 +121,7 @@ class Loader:
         assert self.root is not None
         try:
             source = Source.read(path, str(path.relative_to(self.root.resolve())))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(path, item, error) from None
         self.sources[source.name] = source
         self.loading.append(path)

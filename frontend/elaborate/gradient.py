@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,7 @@ def _of_tensor(
         nodes[name] = v.node
     name = elab.unique(f"{scope.body.trace}:gradient")
     cotangent = build.leaf("cotangent", name, value.type, gradient.names[0].span)
-    found = _run(elab, scope, gradient, list(given), Tensor(cotangent))
+    found = _run(elab, scope, gradient, given, Tensor(cotangent))
     if found is None:
         return POISON
     gradients = tuple(
@@ -85,7 +85,7 @@ def _of_element(
     gradient = decl.gradient
     assert gradient is not None
     one = Element(Const(1.0, value.dtype))
-    found = _run(elab, scope, gradient, list(given), one)
+    found = _run(elab, scope, gradient, given, one)
     if found is None:
         return POISON
     terms = [
@@ -99,12 +99,14 @@ def _of_element(
 
 
 def _run(
-    elab: Elaborator, scope: Scope, gradient: ast.Gradient, wanted: Sequence[str], dy: Value
+    elab: Elaborator, scope: Scope, gradient: ast.Gradient, given: Mapping[str, Value], dy: Value
 ) -> list[Operand] | None:
+    """Run the gradient's body; parameters have the values that the function was given."""
     from nnc.frontend.elaborate.statements import run_block
 
     body = replace(scope.body, trace=f"{scope.body.trace}:gradient", result=())
-    names = {gradient.names[0].text: Binding(dy, gradient.names[0].span)}
+    names = {name: Binding(value, None) for name, value in given.items()}
+    names[gradient.names[0].text] = Binding(dy, gradient.names[0].span)
     inner = Scope(body, scope, names, scope.box)
     before, elab.differentiating = elab.differentiating, True
     try:
@@ -116,11 +118,11 @@ def _run(
     values = value.items if isinstance(value, TupleValue) else (value,)
     if is_poisoned(*values):
         return None
-    if len(values) != len(wanted):
+    if len(values) != len(given):
         raise fault(
             "E0226",
-            f"the gradient must return {count(len(wanted), 'value')}, not {len(values)}",
+            f"the gradient must return {count(len(given), 'value')}, not {len(values)}",
             gradient.span,
-            f"one for each of {', '.join(wanted)}",
+            f"one for each of {', '.join(given)}",
         )
     return [Operand(v, gradient.span) for v in values]

@@ -12,7 +12,7 @@ from nnc.frontend.elaborate.values import Tensor, Value
 from nnc.ir import build, scalar
 from nnc.ir.expr import Const, Expr
 from nnc.ir.graph import Node
-from nnc.ir.index import Size, dim, product
+from nnc.ir.index import Size, dim, dims_of, exact_div, product
 from nnc.ir.span import Span
 from nnc.ir.types import DType, TensorType
 
@@ -57,18 +57,28 @@ def draw(
 def _element(
     elab: Elaborator, shape: Sequence[Size], here: Sequence[Size], inputs: list[Node]
 ) -> Expr:
-    """Number the elements of the whole batch: its rows first, row-major within each."""
-    rows = [k for k, size in enumerate(shape) if elab.batch and size == dim(elab.batch)]
-    batch = rows[0] if rows and not elab.starting else None
+    """Number the elements of the whole batch, row-major; this call's rows begin at ``row``."""
+    along, rows_each = _batch_place(elab, shape)
     place: Size = 0
     for k, at in enumerate(here):
-        if k != batch:
+        if k != along:
             place = place * shape[k] + at
-    if batch is None:
+    if along is None:
         return scalar.cast(scalar.position(place), DType.U64)
-    row_size = product(size for k, size in enumerate(shape) if k != batch)
+    row_size = product(size for k, size in enumerate(shape) if k != along)
     inputs.append(elab.leaf("system", "row", TensorType(DType.I64)))
-    first = build.read(inputs[-1], len(inputs) - 1)
-    row = scalar.add(scalar.position(here[batch]), first)
+    first = scalar.mul(build.read(inputs[-1], len(inputs) - 1), scalar.position(rows_each))
+    row = scalar.add(scalar.position(here[along]), first)
     number = scalar.add(scalar.mul(row, scalar.position(row_size)), scalar.position(place))
     return scalar.cast(number, DType.U64)
+
+
+def _batch_place(elab: Elaborator, shape: Sequence[Size]) -> tuple[int | None, Size]:
+    """Return the dim that runs over the batch, and how many of its places each row takes."""
+    if elab.batch is None or elab.starting:
+        return None, 1
+    for k, size in enumerate(shape):
+        each = exact_div(size, dim(elab.batch))
+        if each is not None and elab.batch not in dims_of(each) and size != 0:
+            return k, each
+    return None, 1

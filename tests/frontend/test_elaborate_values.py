@@ -225,3 +225,32 @@ def test_random_draws_depend_on_seed_step_and_place() -> None:
     assert abs(first["y"].mean() - 0.5) < 0.1
     assert set(np.unique(first["w"])) == {0.0, 2.0}
     assert np.array_equal(draw(1, 0, False)["w"], x + 1)
+
+
+def test_rows_of_a_batch_draw_by_their_place_in_the_whole() -> None:
+    text = """
+        model M() {
+            input x: float[batch, 4]
+            output y = x + normal[batch, 4]()
+            output z = reshape(x, (2*batch, 2)) + uniform[2*batch, 2]()
+        }
+    """
+    found = model(text)
+    whole = run(found, {"x": np.zeros((5, 4))}, training=True)
+    part = run(found, {"x": np.zeros((2, 4))}, training=True, row=3)
+    np.testing.assert_array_equal(part["y"], whole["y"][3:])
+    np.testing.assert_array_equal(part["z"], whole["z"][6:])
+
+
+def test_the_library_on_tensors_of_one_number_and_many() -> None:
+    z = np.array([0.2, -0.7, 1.5])
+    for body, expected in (
+        ("y = where(x > 0, x, -1)", np.where(X > 0, X, -1)),
+        ("y = where(x[0] > 0, 1.0, x)", np.where(X[0] > 0, 1.0, X)),
+        ("y = clip(x, -1, 1)", np.clip(X, -1, 1)),
+        ("y = one_hot(argmax(x), 3)", np.eye(3)[X.argmax(1)]),
+        ("y = sigmoid([0.2, -0.7, 1.5])", 1 / (1 + np.exp(-z))),
+        ("y = softmax(x, axis = 0)", np.exp(X) / np.exp(X).sum(0)),
+        ("y = mse(x, 1)", ((X - 1) ** 2).mean()),
+    ):
+        np.testing.assert_allclose(output(body, x=X), expected, rtol=1e-12, err_msg=body)

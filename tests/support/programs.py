@@ -66,6 +66,7 @@ def run(
     training: bool = False,
     seed: int = 1,
     step: int = 0,
+    row: int = 0,
 ) -> dict[str, Array]:
     """Compute every result of a mode by name, from inputs by name and state by path."""
     mode = found.training if training else found.inference
@@ -73,7 +74,7 @@ def run(
     given: dict[tuple[str, str], Any] = {("input", n): a for n, a in inputs.items()}
     given |= {("state", n): a for n, a in (state or {}).items()}
     given |= {("system", "seed"): np.uint64(seed), ("system", "step"): np.int64(step)}
-    given["system", "row"] = np.int64(0)
+    given["system", "row"] = np.int64(row)
     leaves: dict[tuple[str, str], Array] = {}
     for node in postorder(o.node for o in graph.outputs):
         if isinstance(node.op, Leaf):
