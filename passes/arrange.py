@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnc.ir.loops import Expr, Load, Op
-from nnc.passes.fuse import Axes, Group, stage_loads
+from nnc.passes.align import Axes
+from nnc.passes.fuse import Group, stage_loads
 from nnc.passes.schedule.exprs import rewrite, walk
 from nnc.passes.schedule.rows import Phase
 from nnc.passes.schedule.stage import Stage, rename_axes
@@ -51,20 +52,25 @@ class _Arranger:
     def _with_levels(self, stage: Stage) -> Stage:
         """Find the phase of ``stage``, and repeat in it what is cheap and made earlier."""
         while True:
-            sources = dict.fromkeys(e.source for e in stage_loads(stage) if e.source in self.stages)
-            level = max((self._after(self.stages[s], stage) for s in sources), default=0)
-            earlier = {
-                s for s in sources if self.levels[s] < level and self._repeatable(self.stages[s])
-            }
+            loads = [e for e in stage_loads(stage) if e.source in self.stages]
+            level = max((self._after(self.stages[e.source], stage, e) for e in loads), default=0)
+            earlier = {e.source for e in loads if self._again(e, level)}
             if not earlier:
                 self.levels[stage.target] = level
                 return stage
             stage = self._repeated(stage, earlier)
 
-    def _after(self, made: Stage, stage: Stage) -> int:
-        """The first phase in which ``stage`` may read ``made``."""
+    def _again(self, load: Load, level: int) -> bool:
+        """Whether a stage of phase ``level`` had better compute what it loads once more."""
+        made = self.stages[load.source]
+        here = self.levels[load.source] < level and load.index[0] == made.offset
+        return here and self._repeatable(made)
+
+    def _after(self, made: Stage, stage: Stage, load: Load) -> int:
+        """The first phase in which ``stage`` may read ``made`` so."""
         level = self.levels[made.target]
         same = made.reduce == "none" and self._box(made) == self._box(stage)
+        same = same and load.index[0] == made.offset
         return level if same else level + 1
 
     def _box(self, stage: Stage) -> frozenset[str]:
@@ -82,7 +88,9 @@ class _Arranger:
         memo: dict[Expr, Expr] = {}
 
         def load(e: Load) -> Expr:
-            return self.stages[e.source].value if e.source in earlier else e
+            made = self.stages.get(e.source)
+            again = made is not None and e.source in earlier and e.index[0] == made.offset
+            return made.value if made is not None and again else e
 
         def change(e: Expr) -> Expr:
             return rewrite(e, lambda s: s, load, memo)

@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnc.ir.graph import Node
-from nnc.ir.index import Size, axes_of, linear_in_axes
+from nnc.ir.index import Size, axes_of
 from nnc.ir.loops import Load
+from nnc.passes.align import Axes, in_row, row_begin, unify
 from nnc.passes.schedule.exprs import loads_of
 from nnc.passes.schedule.stage import Stage, exprs_in_stage, rename_axes, volume
 from nnc.passes.schedule.tiles import typical
-
-Axes = tuple[tuple[str, Size], ...]
 
 ROW_BYTES = 256 * 1024
 """The most that one outer point of a row group may touch: what stays in a core's cache."""
@@ -344,6 +343,10 @@ def _matched(first: Group, second: Group) -> dict[str, str] | str:
                 continue
             edge = True
             found = unify(made.offset, one, load.index[0], two)
+            if found is None and first.fixed and made.reduce == "none":
+                found = unify(
+                    row_begin(made.offset, first.outer), one, load.index[0], two, part=True
+                )
             if found is None:
                 return "it is read at other places than it is computed at"
             if not _consistent(names, found):
@@ -387,27 +390,6 @@ def _extents(group: Group) -> dict[str, Size]:
     return {a: n for m in group.members for a, n in m.stage.axes}
 
 
-def unify(
-    place: Size, extents: Mapping[str, Size], other: Size, others: Mapping[str, Size]
-) -> dict[str, str] | None:
-    """Match axes so that two flat subscripts become equal: axes of ``other`` to those of ``place``.
-
-    Axes go together where their steps and extents are equal.
-    """
-    one, two = linear_in_axes(place), linear_in_axes(other)
-    if one is None or two is None or one[1] != two[1] or len(one[0]) != len(two[0]):
-        return None
-    names: dict[str, str] = {}
-    left = dict(one[0])
-    for axis, step in two[0].items():
-        fit = [a for a, s in left.items() if s == step and extents.get(a) == others.get(axis)]
-        if len(fit) != 1 or axis not in others:
-            return None
-        names[axis] = fit[0]
-        del left[fit[0]]
-    return names
-
-
 def _common_outer(first: Group, second: Group, names: Mapping[str, str]) -> Axes | str:
     """The outer axes of both groups together, in the names of ``first``."""
     mine = {a for a, _ in first.outer}
@@ -436,7 +418,9 @@ def _illegal(first: Group, second: Group, merged: Group) -> str:
     for member in merged.members:
         for load in stage_loads(member.stage):
             made = targets.get(load.source)
-            if made is not None and load.index[0] != made.offset:
+            if made is None or load.index[0] == made.offset:
+                continue
+            if made.reduce != "none" or not in_row(made, load, merged.outer):
                 return "it is read at other places than it is computed at"
     inner = [merged.inner(m.stage) for m in merged.members]
     demoted = len(first.outer) > len(merged.outer) or len(second.outer) > len(merged.outer)

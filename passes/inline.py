@@ -8,13 +8,14 @@ read once, the formula takes the place of the read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nnc.ir.expr import (
     Apply,
     Const,
     Expr,
+    Loaded,
     Position,
     Read,
     loads_in,
@@ -23,8 +24,29 @@ from nnc.ir.expr import (
     reads,
     walk,
 )
-from nnc.ir.graph import Custom, Form, Graph, Node, Rebuilder, Reshape, form_loads, with_inputs
-from nnc.ir.index import FloorDiv, Mod, Size, axes_of, exact_div, floordiv, mod
+from nnc.ir.graph import (
+    Custom,
+    Form,
+    Graph,
+    Leaf,
+    Node,
+    Rebuilder,
+    Reshape,
+    form_loads,
+    with_inputs,
+)
+from nnc.ir.index import (
+    Atom,
+    Axis,
+    FloorDiv,
+    Mod,
+    Size,
+    axes_of,
+    exact_div,
+    floordiv,
+    mod,
+    substitute,
+)
 from nnc.ir.prove import Facts, facts_of, proves_less, proves_nonneg
 from nnc.ir.scalar import make
 from nnc.ir.types import DType
@@ -40,6 +62,7 @@ MOST_SCALAR_NODES = 80
 def inline(graph: Graph) -> Graph:
     """Return an equal graph without the tensors that are better computed where they are read."""
     uses = Counter(i for node in graph.nodes() for i in node.inputs)
+    checked = {key for node in graph.nodes() for key in _checks(node)}
     for output in graph.outputs:
         uses[output.node] += MOST_NODES
 
@@ -49,10 +72,69 @@ def inline(graph: Graph) -> Graph:
             new = inputs[0]
         elif isinstance(node.op, Form):
             alone = {n for o, n in zip(node.inputs, inputs, strict=True) if _lone(o, uses)}
-            new = _Inliner(new, alone, graph.facts).run()
+            new = _Inliner(new, alone, graph.facts, checked).run()
         return new
 
     return Rebuilder(change)(graph)
+
+
+def load_key(node: Node, load: Loaded) -> Hashable:
+    """What a loaded integer of ``node`` is read from; equal for all integers of one leaf."""
+    source = node.inputs[load.read.operand]
+    return source.op if isinstance(source.op, Leaf) else source
+
+
+def _checks(node: Node) -> Iterator[tuple[Hashable, Size]]:
+    """The loaded integers that ``node`` checks wherever it reads, and below what they must be."""
+    if not isinstance(node.op, Form) or node.op.where is not None:
+        return
+    for read in _value_reads(node.op):
+        for subscript, n in zip(read.index, node.inputs[read.operand].type.shape, strict=True):
+            for load in loads_in(subscript):
+                if read.outside is None and subscript == load.as_poly():
+                    yield load_key(node, load), n
+
+
+def _renumbered(form: Form, by: int) -> Form:
+    """``form`` with its operands numbered from ``by`` on."""
+
+    def change(e: Expr) -> Expr:
+        return map_operands(e, lambda k: k + by)
+
+    def size(s: Size) -> Size:
+        moved = change(Position(s))
+        assert isinstance(moved, Position)
+        return moved.index
+
+    where = None if form.where is None else change(form.where)
+    return replace(form, out=tuple(map(size, form.out)), body=change(form.body), where=where)
+
+
+def _at_points(form: Form, source: Node, index: Sequence[Size]) -> Expr | None:
+    """The element ``index`` of a form that stores at one place along some dims.
+
+    ``out[b, ids[b]] = v`` read at [i, j] is ``v`` where ``ids[i] == j``, and else 0.
+    """
+    at: dict[str, Size] = {}
+    extents = dict(form.axes)
+    rest: list[tuple[Size, Size]] = []
+    for o, i, n in zip(form.out, index, source.type.shape, strict=True):
+        bare = next(iter(axes_of(o)), None)
+        whole = bare is not None and o == Axis(bare).as_poly() and extents[bare] == n
+        if whole and bare is not None and bare not in at:
+            at[bare] = i
+        else:
+            rest.append((o, i))
+    if form.reduce != "none" or at.keys() != extents.keys():
+        return None
+    atoms: dict[Atom, Size] = {Axis(a): i for a, i in at.items()}
+    condition = None if form.where is None else substitute_axes(form.where, at)
+    for o, i in rest:
+        here = make.position(substitute(o, atoms))
+        test = make.apply("eq", here, make.position(i))
+        condition = test if condition is None else make.and_(condition, test)
+    body = substitute_axes(form.body, at)
+    return body if condition is None else make.select(condition, body, Const(0, body.dtype))
 
 
 def _lone(node: Node, uses: Counter[Node]) -> bool:
@@ -64,11 +146,16 @@ def _lone(node: Node, uses: Counter[Node]) -> bool:
 
 @dataclass(slots=True)
 class _Inliner:
-    """Rewrites one form; ``alone`` are the operands that nothing else reads."""
+    """Rewrites one form.
+
+    ``alone`` are the operands that nothing else reads; ``checked`` the loaded integers that some
+    form checks to lie below a size.
+    """
 
     node: Node
     alone: set[Node]
     known: Sequence[Size]
+    checked: set[tuple[Hashable, Size]]
 
     def run(self) -> Node:
         """Return the form with what can be substituted substituted."""
@@ -108,15 +195,36 @@ class _Inliner:
             return None
         if read.outside is not None and (source is not given or _has_loads(source.op)):
             return None
-        names = identity_axes(source.op, source.type.shape)
-        if names is None or not self._worth(form, read, source, given):
+        if not self._worth(form, read, source, given):
             return None
+        renumbered = _renumbered(source.op, count)
+        names = identity_axes(renumbered, source.type.shape)
+        if names is None:
+            if read.outside is not None or not self._is_checked(source):
+                return None
+            point = _at_points(renumbered, source, index)
+            return None if point is None else (point, source.inputs)
         at: dict[str, Size] = {a: 0 for a, _ in source.op.axes}
         at.update({name: i for name, i in zip(names, index, strict=True) if name})
-        body = substitute_axes(map_operands(source.op.body, lambda k: k + count), at)
+        body = substitute_axes(renumbered.body, at)
         if read.outside is not None:
             body = _guarded(body, read, source, facts_of(form, self.known))
         return body, source.inputs
+
+    def _is_checked(self, source: Node) -> bool:
+        """Whether the integers in the subscripts of ``source`` are checked by others too.
+
+        A form that is read through its subscripts no longer checks them itself.
+        """
+        form = source.op
+        assert isinstance(form, Form)
+        if form.drops:
+            return True
+        return all(
+            (load_key(source, load), n) in self.checked
+            for subscript, n in zip(form.out, source.type.shape, strict=True)
+            for load in loads_in(subscript)
+        )
 
     def _worth(self, form: Form, read: Read, source: Node, given: Node) -> bool:
         assert isinstance(source.op, Form)

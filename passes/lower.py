@@ -10,7 +10,7 @@ from nnc.ir.graph import Form, Graph, Leaf, Literal, Node
 from nnc.ir.index import Axis, Size, dims_of, product
 from nnc.ir.types import DType
 from nnc.passes.arrange import arrange
-from nnc.passes.fuse import Fused, Group, Member, fuse, singleton, stage_loads
+from nnc.passes.fuse import Fused, Group, Member, explain, fuse, singleton, stage_loads
 from nnc.passes.hazards import Memory, touched, with_barriers
 from nnc.passes.inline import inline
 from nnc.passes.schedule.axes import tidy_axes
@@ -69,6 +69,20 @@ def lower(
         kernels=tuple(program.kernels),
         entries=finished,
         sites=tuple(program.sites.numbers),
+    )
+
+
+def fused_text(
+    entries: Mapping[str, Graph],
+    layout: Sequence[loops.Buffer],
+    options: LowerOptions | None = None,
+) -> str:
+    """Tell how the forms of each entry are grouped into kernels, and why no further."""
+    program = _Program({b.name: b for b in layout})
+    options = options or LowerOptions()
+    return "\n".join(
+        f"{name}:\n{explain(_Entry(program, name, inline(graph), options).fused())}"
+        for name, graph in entries.items()
     )
 
 
