@@ -75,6 +75,13 @@ class RowCode:
                     stack.enter_context(self.code.loop(tile.axis, count, start=start))
             self._row({}, None)
 
+    def finished(self, stage: Stage, env: Env, mask: Expr | None, value: Expr) -> None:
+        """Take the finished result of ``stage`` at an outer point, and write all phases there."""
+        self.rows = {}
+        _PhaseCode(self, Phase((), (stage,)), env, mask).take(stage, self.code.bind(value))
+        for phase in self.phases:
+            _PhaseCode(self, phase, env, mask).write()
+
     # one outer point ------------------------------------------------------------------------
 
     def _row(self, env: Env, mask: Expr | None) -> None:
@@ -110,7 +117,7 @@ class _PhaseCode:
             self._blocks(axes, cut, reductions, ordered)
         for stage in reductions:
             if stage.target not in self.row.rows:
-                self._finish(stage, self.running[stage.target].result())
+                self.take(stage, self.running[stage.target].result())
 
     def _start(self, stages: Sequence[Stage]) -> None:
         lanes = self.row.lanes.axis is not None or self.along is not None
@@ -154,7 +161,7 @@ class _PhaseCode:
                 assert not hasattr(running, "place")
                 totals[s.target].push(running.partial())
         for s in ordered:
-            self._finish(s, code.bind(cast(totals[s.target].result(), s.dtype)))
+            self.take(s, code.bind(cast(totals[s.target].result(), s.dtype)))
 
     def _loops(self, parts: Sequence[tuple[str, Size, Size]], env: Env, body: Point) -> None:
         """Nest loops over parts of axes (name, start, count), the lanes' axis innermost."""
@@ -214,7 +221,7 @@ class _PhaseCode:
         other = Const(0, e.dtype) if e.other is None else e.other
         return Load(source, e.index, e.dtype, conjunction(mask, e.mask), other)
 
-    def _finish(self, stage: Stage, result: Expr) -> None:
+    def take(self, stage: Stage, result: Expr) -> None:
         """Hand a reduction's result to the stages after it, and store it."""
         self.row.rows[stage.target] = result
         if stage.target not in self.row.kept:

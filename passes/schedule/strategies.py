@@ -9,14 +9,16 @@ from nnc.ir.expr import Const
 from nnc.ir.index import Axis, Size, axes_of, dims_of, linear_in_axes
 from nnc.ir.loops import Store
 from nnc.passes.schedule.code import Code
+from nnc.passes.schedule.contraction import as_contraction
 from nnc.passes.schedule.exprs import loads_of
 from nnc.passes.schedule.kernel import Params, Work, finish
-from nnc.passes.schedule.lanes import choose
+from nnc.passes.schedule.lanes import Lanes, choose
 from nnc.passes.schedule.nest import LANE, Nest, grid_axis
 from nnc.passes.schedule.reduce import identity
 from nnc.passes.schedule.rows import Phase, RowCode
 from nnc.passes.schedule.scatter import scatter
 from nnc.passes.schedule.stage import Stage
+from nnc.passes.schedule.tiled import Shape, Tiled
 from nnc.passes.schedule.tiles import TASK_BYTES, tiles, typical
 
 Axes = tuple[tuple[str, Size], ...]
@@ -47,7 +49,40 @@ def schedule(group: Nested, work: Work) -> None:
     for stage in group.stages:
         if not stage.covers and stage.target in group.kept:
             fill(stage, work)
-    rows(group, work)
+    if not tiled(group, work):
+        rows(group, work)
+
+
+def tiled(group: Nested, work: Work) -> bool:
+    """Add the kernel of a contraction and what follows it elementwise, if ``group`` is that."""
+    first, *after = group.phases
+    if len(first.stages) != 1 or any(p.inner for p in after):
+        return False
+    stage = first.stages[0]
+    product = as_contraction(stage)
+    if product is None:
+        return False
+    code, params = Code(reserved=_reserved(group)), Params(work.tensor)
+    writer = RowCode(
+        nest=Nest(code, product.width),
+        lanes=Lanes(product.n[0], False, product.width),
+        phases=after,
+        source=params,
+        site=lambda guard: work.sites(guard.site),
+        kept=group.kept,
+    )
+    kernel = Tiled(
+        writer.nest,
+        product,
+        Shape(),
+        params,
+        lambda env, mask, value: writer.finished(stage, env, mask, value),
+    )
+    cut = kernel.tiles()
+    code.scopes[0].names |= {grid_axis(t) for t in cut}
+    kernel.write(cut)
+    finish(work, group.hint, code, params, cut, stage.span)
+    return True
 
 
 def rows(group: Nested, work: Work) -> None:
@@ -112,14 +147,6 @@ def literal(target: str, values: Sequence[int | float | bool], work: Work) -> No
     for place, value in enumerate(values):
         code.emit(Store(params(target), (place,), Const(value, tensor.dtype)))
     finish(work, "literal", code, params, (), None)
-
-
-def single(stage: Stage, hint: str) -> Nested:
-    """A group of one form."""
-    owners = stage.owners or frozenset()
-    outer = tuple((a, n) for a, n in stage.axes if a in owners)
-    inner = tuple((a, n) for a, n in stage.axes if a not in owners)
-    return Nested(hint, outer, (Phase(inner, (stage,)),), frozenset({stage.target}))
 
 
 def _reserved(group: Nested) -> frozenset[str]:
