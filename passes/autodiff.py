@@ -89,10 +89,16 @@ def vjp(
 
 def reaches(outputs: Iterable[Node], wrt: Sequence[Node]) -> list[bool]:
     """Whether a derivative path leads from any of ``outputs`` to each of ``wrt``."""
-    roots = list(outputs)
-    order = postorder(roots)
-    found = [_active(order, {_key(w)}) for w in wrt]
-    return [any(root in active for root in roots) for active in found]
+    pending = [node for node in outputs if node.type.dtype.is_float]
+    met: set[Key] = set()
+    seen: set[Node] = set()
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen.add(node)
+            met.add(_key(node))
+            pending.extend(i for i in _sources(node) if i.type.dtype.is_float)
+    return [_key(w) in met for w in wrt]
 
 
 def _key(node: Node) -> Key:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nnc.ir.graph import Form, Graph, Node, Rebuilder, with_inputs
+from nnc.ir.graph import Graph, Node, Rebuilder, with_inputs
 from nnc.passes.autodiff import erase
 from nnc.passes.cse import cse
 from nnc.passes.dce import DceOptions, dce
 from nnc.passes.fold import FoldOptions, fold
-from nnc.passes.simplify import SimplifyOptions, simplify
+from nnc.passes.simplify import SimplifyOptions, simplify, simplify_node
 from nnc.passes.solve import solve
 
 Observer: TypeAlias = "Callable[[str, Graph, float], None]"
@@ -47,11 +47,13 @@ def erase_gradients(graph: Graph) -> Graph:
 
 
 def solve_scatters(graph: Graph) -> Graph:
-    """Return ``graph`` with each scattering sum given one owner per element, where possible."""
+    """Return ``graph`` with each scatter given one owner per element, where possible."""
 
     def change(node: Node, inputs: tuple[Node, ...]) -> Node:
         node = with_inputs(node, inputs)
-        return solve(node, graph.facts) if isinstance(node.op, Form) else node
+        solved = solve(node, graph.facts)
+        # The new axes may be of extent 1, and the new guards say nothing.
+        return node if solved is node else simplify_node(solved, graph.facts)
 
     return Rebuilder(change)(graph)
 
@@ -60,11 +62,9 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("dce", lambda g, o: dce(g, o.dce), "what nobody asks for needs no work"),
     Pass("erase", lambda g, o: erase_gradients(g), "no more derivatives are taken"),
     Pass("fold", lambda g, o: fold(g, o.fold), "constants make conditions plain"),
-    Pass("simplify", lambda g, o: simplify(g, o.simplify), "before equal forms are looked for"),
-    Pass("cse", lambda g, o: cse(g), "derivatives repeat parts of what they derive"),
+    Pass("simplify", lambda g, o: simplify(g, o.simplify), "equal forms then look equal"),
     Pass("solve", lambda g, o: solve_scatters(g), "sees guards that simplify has settled"),
-    Pass("settle", lambda g, o: simplify(g, o.simplify), "the residues' guards and axes of one"),
-    Pass("share", lambda g, o: cse(g), "what solve has made equal"),
+    Pass("cse", lambda g, o: cse(g), "last: derivatives and solved scatters repeat forms"),
 )
 
 

@@ -95,8 +95,11 @@ def _simplify_form(node: Node, known: tuple[Size, ...], options: SimplifyOptions
     for _ in range(ROUNDS):
         if is_empty(form):
             return _identity(node, form) if form.reduce in IDENTITY else node
-        # Operands that became one node are one operand, so that equal reads are seen equal.
-        made = form_node(drop_unit_axes(form), node.inputs, node.type, node.span, node.name)
+        plain = drop_unit_axes(form)
+        made = replace(node, op=plain)
+        if len(set(node.inputs)) < len(node.inputs):
+            # Operands that became one node are one operand, so that equal reads are seen equal.
+            made = form_node(plain, node.inputs, node.type, node.span, node.name)
         made = _through_views(made)
         assert isinstance(made.op, Form)
         found = _one_round(made.op, made, known, options)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.graphs import GraphCase, assert_same_results, graph_cases
 
+from nnc.ir import build
 from nnc.ir.graph import Graph, Leaf, Output
 from nnc.ir.interpret import evaluate, evaluate_nodes
 from nnc.ir.text import print_graph
@@ -44,7 +47,8 @@ def with_gradients(case: GraphCase) -> Graph:
 def test_gradients_of_random_graphs(case: GraphCase) -> None:
     """Along a random direction, against central differences, before and after the pipeline."""
     graph = with_gradients(case)
-    verify(graph)
+    verify(graph, bounds=True)
+    verify(optimize(graph), bounds=True)
     leaves = case.leaves()
     random = np.random.default_rng(case.seed)
     names = [(o.space, o.name) for o in graph.outputs if o.space == "gradient"]
@@ -58,6 +62,30 @@ def test_gradients_of_random_graphs(case: GraphCase) -> None:
         ]
         expected = (ends[0] - ends[1]) / 2e-6
         scale = 1e-9 * max(map(abs, ends)) / 1e-6
+        assert slope == pytest.approx(expected, rel=1e-3, abs=1e-5 + scale)
+
+
+@given(graph_cases(loss=True, kinks=False, dtypes=(DType.F64,), steps=3))
+@settings(max_examples=25)
+def test_second_gradients_of_random_graphs(case: GraphCase) -> None:
+    """The gradient of each gradient's weighted sum, along a random direction."""
+    first = with_gradients(case)
+    leaves = case.leaves()
+    random = np.random.default_rng(case.seed)
+    for output in first.outputs[1:]:
+        total = build.reduce(
+            build.elementwise("mul", output.node, output.node), range(output.node.type.rank), "sum"
+        )
+        again = with_gradients(replace(case, graph=Graph("g", (Output("loss", "l", total),))))
+        names = [(o.space, o.name) for o in again.outputs[1:]]
+        steps = {n: random.uniform(-1, 1, leaves["input", n[1]].shape) for n in names}
+        got = evaluate(optimize(again, CHECKED), leaves, case.dims)
+        slope = sum(float(np.sum(got[n] * steps[n])) for n in names)
+        ends = [
+            float(evaluate_nodes([total], _moved(leaves, steps, h), case.dims)[0])
+            for h in (1e-6, -1e-6)
+        ]
+        expected, scale = (ends[0] - ends[1]) / 2e-6, 1e-3 * max(map(abs, ends))
         assert slope == pytest.approx(expected, rel=1e-3, abs=1e-5 + scale)
 
 
