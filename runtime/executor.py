@@ -171,7 +171,7 @@ class Executor:
         if "finish" in self.manifest.entries:
             if self.manifest.batch is not None:
                 dims = {**dims, self.manifest.batch: totals.rows}
-            bound = self.instance.bind("finish", dims)
+            bound = self.instance.bind("finish", dims, of_a_call=False)
             types = {b.name: b.dtype.numpy for b in self.manifest.buffers}
             for name, value in totals.values.items():
                 if f"total:{name}" in types:

@@ -18,7 +18,7 @@ from nnc.backends.base import (
     VERSION,
     Code,
 )
-from nnc.ir.index import evaluate
+from nnc.ir.index import dims_of, evaluate
 from nnc.ir.loops import Buffer
 from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
@@ -99,15 +99,16 @@ class Instance:
 
     # calls ----------------------------------------------------------------------------------
 
-    def bind(self, entry: str, dims: Mapping[str, int]) -> Bound:
+    def bind(self, entry: str, dims: Mapping[str, int], of_a_call: bool = True) -> Bound:
         """Return ``entry`` for these dims, planned once and kept.
 
-        Raises UserError where a requirement of the model is not met.
+        Raises UserError where a requirement of the model is not met by the dims of one call.
         """
         key = (entry, tuple(dims.get(d, 1) for d in self.manifest.dims))
         found = self._bound.get(key)
         if found is None:
-            self._check(dims)
+            if of_a_call:
+                self._check(dims)
             found = self._bound[key] = self._plan(
                 entry, dict(zip(self.manifest.dims, key[1], strict=True))
             )
@@ -127,7 +128,7 @@ class Instance:
     def _check(self, dims: Mapping[str, int]) -> None:
         for check in self.manifest.checks:
             for fact in check.facts:
-                if evaluate(fact, dims) < 0:
+                if dims_of(fact) <= dims.keys() and evaluate(fact, dims) < 0:
                     sizes = ", ".join(f"{k} = {v}" for k, v in dims.items())
                     raise UserError("E0609", check.message, (f"given {sizes}", f"{fact} < 0"))
 
