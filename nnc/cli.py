@@ -16,7 +16,7 @@ EXIT_FAULT = 1
 """Exit code where what the user gave is at fault; usage errors are click's 2."""
 
 
-class Setting(click.ParamType):
+class Setting(click.ParamType[Any]):
     """``name=value`` with a number, a truth value, or else text."""
 
     name = "name=value"
@@ -85,7 +85,7 @@ WEIGHTS = click.option(
     help="A safetensors file, or the folder of a run.",
 )  # fmt: skip
 
-SOURCE = _options(FILE, SET, MODEL, RECIPE, DATA)
+SOURCE = _options(FILE, SET, MODEL, RECIPE)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,6 +107,7 @@ def check(file: Path, as_json: bool, **source: Any) -> None:
 
 @main.command()
 @SOURCE
+@DATA
 @TARGET
 @THREADS
 @WEIGHTS
@@ -125,6 +126,7 @@ def train(file: Path, as_json: bool, **options: Any) -> None:
 
 @main.command(name="eval")
 @SOURCE
+@DATA
 @TARGET
 @THREADS
 @WEIGHTS

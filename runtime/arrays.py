@@ -77,9 +77,11 @@ def _converted(port: Port, array: Array, want: DType) -> Array:
         if source == "b" or np.isin(array, (0, 1)).all():
             return array.astype(want.numpy)
     elif source in "biu":
-        info = np.iinfo(want.numpy)
-        if array.size == 0 or (array.min() >= info.min and array.max() <= info.max):
-            return array.astype(want.numpy)
+        kept = array.astype(want.numpy)
+        if np.array_equal(kept, array) and (
+            array.size == 0 or (kept.min() < 0) == (array.min() < 0)
+        ):
+            return kept
     raise UserError(
         "E0605",
         f"'{port.name}' holds {array.dtype} values that {want} cannot keep",
@@ -92,13 +94,10 @@ def check_range(port: Port, array: Array) -> Array:
     """Return ``array``; raises UserError where a value lies outside the port's range."""
     if array.size == 0 or (port.low is None and port.high is None):
         return array
-    for limit, bad in (
-        (port.low, lambda bound: array < bound),
-        (port.high, lambda bound: array >= bound),
-    ):
+    for limit, outside in ((port.low, np.less), (port.high, np.greater_equal)):
         if not isinstance(limit, int):
             continue
-        wrong = bad(limit)
+        wrong = outside(array, limit)
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise UserError(

@@ -127,7 +127,7 @@ def predict(
     if weights is not None:
         net.load(weights_file(weights))
     given = {name: read_array(Path(str(path)), name) for name, path in inputs}
-    outputs = net(**given)
+    outputs = net.executor.infer(given)
     if out is not None:
         import io
 
@@ -182,7 +182,7 @@ def _open(file: Path, options: Mapping[str, Any]) -> Net:
         threads=threads,
         model=options["model"],
         recipe=options["recipe"],
-        data_folders=options["folders"],
+        data_folders=options.get("folders", ()),
         **options["config"],
     )
 

@@ -166,7 +166,7 @@ def decode(data: Any) -> Any:
         case list():
             return tuple(decode(v) for v in data)
         case {"is": str(name), **fields} if name in _CLASSES:
-            return _CLASSES[name](**{k: decode(v) for k, v in fields.items()})
+            return _CLASSES[name](**{str(k): decode(v) for k, v in fields.items()})
         case {"size": size}:
             return decode_size(size)
         case {"dtype": name}:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnc.ir.model import Model, Recipe
+from nnc.ir.model import DataSource, Model, Recipe
 from nnc.runtime.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -16,17 +17,18 @@ if TYPE_CHECKING:
     from nnc.frontend.source import Source
     from nnc.runtime.manifest import Compiled
     from nnc.runtime.net import Net
+    from nnc.runtime.program_cache import Made
 
 TARGETS = ("cpu",)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checked file: the model chosen, its recipe if it has one, and where data may lie."""
+    """A checked file: the model chosen, its recipe if it has one, and the files it imports."""
 
     model: Model
     recipe: Recipe | None
-    folders: tuple[Path, ...]
+    imports: tuple[Path, ...]
 
 
 def compile(
@@ -45,16 +47,32 @@ def compile(
     this process may use. ``model`` and ``recipe`` choose where a file has several. Raises
     ``nnc.SourceError`` for a fault in the model file and ``nnc.UserError`` for any other.
     """
-    from nnc.runtime.compile import compile_model
+    from nnc.backends.llvm import machine
+    from nnc.runtime import program_cache
 
     check_target(target)
-    opened = open_file(path_or_source, config, model=model, recipe=recipe, folders=data_folders)
-    seed = int(opened.recipe.settings.get("seed", 0)) if opened.recipe is not None else 0
-    backend = backend_for(target)
-    compiled = compile_model(opened.model, opened.recipe, backend, target, seed)
-    net = make_net(compiled, threads, opened)
+    text, folder = read_text(path_or_source)
+    choice = {"config": config, "model": model, "recipe": recipe}
+    key = program_cache.key_of(text, folder, target, machine(), choice)
+    made = program_cache.find(key)
+    if made is None:
+        opened = open_file(path_or_source, config, model=model, recipe=recipe)
+        made = _made(opened, target)
+        program_cache.keep(key, made, opened.imports)
+    own = () if folder is None else (folder,)
+    net = make_net(made.compiled, threads, made.source, (*own, *map(Path, data_folders)))
     net.initialise()
     return net
+
+
+def _made(opened: Opened, target: str) -> Made:
+    from nnc.runtime.compile import compile_model
+    from nnc.runtime.program_cache import Made
+
+    recipe = opened.recipe
+    seed = int(recipe.settings.get("seed", 0)) if recipe is not None else 0
+    compiled = compile_model(opened.model, recipe, backend_for(target), target, seed)
+    return Made(compiled, recipe.data if recipe is not None else None)
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Net:
@@ -66,13 +84,18 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Net:
     from nnc.runtime import artefact
 
     compiled, weights = artefact.read(Path(path), machine())
-    net = make_net(compiled, threads, None)
+    net = make_net(compiled, threads)
     net.initialise()
     net.adopt(weights, str(path))
     return net
 
 
-def make_net(compiled: Compiled, threads: int | None, opened: Opened | None) -> Net:
+def make_net(
+    compiled: Compiled,
+    threads: int | None,
+    source: DataSource | None = None,
+    folders: tuple[Path, ...] = (),
+) -> Net:
     """Load compiled code and give it memory."""
     from nnc.backends.llvm import machine, team
     from nnc.runtime.executor import Executor
@@ -83,8 +106,6 @@ def make_net(compiled: Compiled, threads: int | None, opened: Opened | None) -> 
         raise UserError("E0644", f"threads is {threads}; it must be at least 1")
     code = backend_for(compiled.manifest.target).load(compiled.code, compiled.manifest.name)
     executor = Executor(Instance(compiled.manifest, code, team(threads)))
-    source = opened.recipe.data if opened is not None and opened.recipe is not None else None
-    folders = opened.folders if opened is not None else ()
     return Net(executor, compiled, machine(), source, folders)
 
 
@@ -108,41 +129,56 @@ def backend_for(target: str) -> Any:
     return LLVMBackend()
 
 
+def read_text(path_or_source: str | os.PathLike[str]) -> tuple[str, Path | None]:
+    """Return a program's text, and the folder of its file; a text with ``{`` is no path.
+
+    Raises UserError where the file cannot be read.
+    """
+    if isinstance(path_or_source, str) and ("\n" in path_or_source or "{" in path_or_source):
+        return path_or_source, None
+    path = Path(path_or_source)
+    try:
+        return path.read_bytes().decode("utf-8-sig"), path.resolve().parent
+    except UnicodeDecodeError as fault:
+        raise UserError("E0647", f"'{path}' is not UTF-8 text", (str(fault),)) from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise UserError("E0646", f"'{path}' cannot be read", (reason,)) from None
+
+
 def open_file(
     path_or_source: str | os.PathLike[str],
     config: Mapping[str, Any],
     *,
     model: str | None = None,
     recipe: str | None = None,
-    folders: Sequence[str | os.PathLike[str]] = (),
 ) -> Opened:
     """Parse and check a model file or its text.
 
     Raises SourceError with all of its errors, UserError where it cannot be read.
     """
-    from nnc.frontend.diagnostics import SourceError
     from nnc.frontend.recipe import open_program
 
     given = path_or_source if isinstance(path_or_source, str) else Path(path_or_source)
+    with reading(given):
+        checked, made, program = open_program(given, config, model, recipe)
+    return Opened(checked, made, tuple(program.loader.loaded))
+
+
+@contextmanager
+def reading(given: str | Path) -> Iterator[None]:
+    """Let faults found in ``given`` know the texts that they point into.
+
+    Raises UserError where the file cannot be read.
+    """
+    from nnc.frontend.diagnostics import SourceError
+
+    read_text(given)
     try:
-        checked, made, _ = open_program(given, config, model, recipe)
+        yield
     except SourceError as fault:
         fault.sources = _sources(fault, given)
         raise
-    except UnicodeDecodeError as fault:
-        raise UserError("E0647", f"'{given}' is not UTF-8 text", (str(fault),)) from None
-    except OSError as fault:
-        raise UserError(
-            "E0646", f"'{given}' cannot be read", (fault.strerror or str(fault),)
-        ) from None
-    own = () if _is_text(given) else (Path(given).resolve().parent,)
-    return Opened(checked, made, (*own, *map(Path, folders)))
-
-
-def _is_text(given: str | Path) -> bool:
-    from nnc.frontend.elaborate.model import read_source
-
-    return read_source(given)[1] is None
 
 
 def _sources(fault: SourceError, given: str | Path) -> dict[str, Source]:
