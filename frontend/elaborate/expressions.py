@@ -168,6 +168,8 @@ def _member(value: ModuleValue, name: ast.Ident) -> Value:
     found = value.scope.names.get(name.text)
     if found is not None:
         return found.value
+    if value.scope.incomplete:
+        raise Cascade
     hint, fix = did_you_mean(name.text, value.scope.names, name.span)
     raise fault("E0225", f"{value.name} has no {name}", name.span, hint=hint, fix=fix)
 

@@ -12,6 +12,7 @@ from nnc.frontend.elaborate import builtins
 from nnc.frontend.elaborate.faults import Fault, fault
 from nnc.frontend.elaborate.scope import Binding, Body, Scope
 from nnc.frontend.elaborate.values import (
+    POISON,
     BuiltinValue,
     FunctionValue,
     LayerValue,
@@ -68,6 +69,8 @@ class Loader:
                     declare(scope, item)
             except Fault as error:
                 self.diagnostics.add(error.diagnostic)
+                if isinstance(item, ast.Import):
+                    _missing(scope, item)
         return scope
 
     def _import(self, scope: Scope, item: ast.Import, folder: Path | None) -> None:
@@ -129,11 +132,20 @@ class Loader:
             scope = self.scope(parse(source), path.parent)
         except SourceError as error:
             self.diagnostics.extend(error.diagnostics)
-            scope = Scope(Body(source.name, "file", None, ""), self.library)
+            scope = Scope(Body(source.name, "file", None, ""), self.library, incomplete=True)
         finally:
             self.loading.pop()
         self.loaded[path] = scope
         return scope
+
+
+def _missing(scope: Scope, item: ast.Import) -> None:
+    """Remember that an import failed, so that names it would have brought are not blamed."""
+    if item.alias is None:
+        scope.incomplete = True
+    else:
+        poison = Binding(POISON, item.alias.span, "declaration")
+        scope.names.setdefault(item.alias.text, poison)
 
 
 def _unreadable(path: Path, item: ast.Import, error: Exception) -> Fault:

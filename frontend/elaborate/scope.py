@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from nnc.frontend import ast
-from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
+from nnc.frontend.elaborate.faults import Cascade, Fault, did_you_mean, fault
 from nnc.frontend.elaborate.values import (
     BuiltinValue,
     ConstantSchedule,
@@ -96,7 +96,11 @@ class Body:
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """Names by text, and the scope around them: body, file, imports, library, primitives."""
+    """Names by text, and the scope around them: body, file, imports, library, primitives.
+
+    ``opened`` are the files imported whole. A scope is ``incomplete`` where an import failed, so
+    that a name that is not found may not be the program's fault.
+    """
 
     body: Body
     parent: Scope | None = None
@@ -104,6 +108,7 @@ class Scope:
     box: Box | None = None
     opened: list[Scope] = field(default_factory=list)
     inner: bool = False
+    incomplete: bool = False
 
     def find(self, name: str) -> Binding | None:
         """Look a name up here, in what is imported whole here, then further out."""
@@ -164,5 +169,7 @@ class Scope:
 
     def unknown(self, name: str, span: Span, what: str = "name") -> Fault:
         """Return the fault for a name that is not bound."""
+        if any(scope.incomplete for scope in self._chain()):
+            return Cascade()
         hint, fix = did_you_mean(name, self.known(), span)
         return fault("E0201", f"unknown {what} {name}", span, "not bound here", hint=hint, fix=fix)

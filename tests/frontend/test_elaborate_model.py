@@ -324,14 +324,16 @@ def test_imports_that_fail(tmp_path: Path) -> None:
     (folder / "a.nn").write_text('import "b.nn"\nfn f(x) = x\n')
     (folder / "b.nn").write_text('import "a.nn"\nfn g(x) = x\n')
     (tmp_path / "out.nn").write_text("fn h(x) = x\n")
-    body = "model M() {\n    input x: float[b]\n    output y = x\n}\n"
+    body = "model M() {\n    input x: float[b]\n    output y = NAME(x)\n}\n"
     for line, word in (
         ('import "a.nn"', "circle"),
         ('import "none.nn"', "cannot read"),
+        ('import "none.nn" as a', "cannot read"),
         ('import "../out.nn"', "outside"),
     ):
         main = folder / "main.nn"
-        main.write_text(f"{line}\n{body}")
+        name = "a.f" if line.endswith(" as a") else "g"
+        main.write_text(line + "\n" + body.replace("NAME", name))
         with pytest.raises(SourceError) as caught:
             elaborate(main)
         (found,) = caught.value.diagnostics
