@@ -1,8 +1,7 @@
 """Kernels and shared functions as LLVM functions.
 
-``void kernel(ptr record, ptr view..., i64 dim..., i64 extent..., i64 begin, i64 end)`` runs the
-tasks from ``begin`` to ``end`` of its grid, counted row-major, so that what all tasks share is
-computed once a call.
+``void kernel(ptr record, ptr state, ptr view..., i64 dim..., i64 extent...)`` runs this thread's
+share of the tasks of its grid, counted row-major, so that what all tasks share is computed once.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from dataclasses import dataclass, replace
 
 from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.memory import Memory, Place
+from nnc.backends.llvm.operations import apply
 from nnc.backends.llvm.statements import Body
 from nnc.backends.llvm.subscripts import Bound
+from nnc.backends.llvm.support import STATE_BEGIN, STATE_END
 from nnc.backends.llvm.target import Target
-from nnc.backends.llvm.values import EmitError, Value
+from nnc.backends.llvm.values import EmitError, Value, constant
 from nnc.ir.index import Atom, Axis, Dim, product
 from nnc.ir.loops import Buffer, Function, Kernel, Launch, Param, Program, Repeat, Step, When
 from nnc.ir.types import DType
@@ -108,9 +109,8 @@ def emit_kernel(
         _tasks(body, kernel, extents)
     except EmitError as error:
         raise EmitError(f"kernel {kernel.name}: {error}") from error
-    arguments = ["ptr %record", *_pointers(kernel.params, shared)]
+    arguments = ["ptr %record", "ptr %state", *_pointers(kernel.params, shared)]
     arguments += [f"i64 {v.ref}" for v in (*dims.values(), *extents.values())]
-    arguments += ["i64 %begin", "i64 %end"]
     return b.text(f"define internal void @{name}({', '.join(arguments)}) nounwind")
 
 
@@ -172,27 +172,51 @@ def _pointers(params: Sequence[Param], shared: Sharing) -> list[str]:
 
 
 def _tasks(body: Body, kernel: Kernel, extents: Mapping[str, Value]) -> None:
-    """Write the loop over the tasks of one call around the kernel's body."""
+    """Write the loops over this thread's shares, and over their tasks, around the body."""
     b = body.b
-    inside, after = b.new_block("task"), b.new_block("done")
-    before = b.block
-    b.jump(inside)
-    with b.scope(inside):
-        task = b.phi(inside, "i64")
-        task.add("%begin", before)
-        rest = Value(task.ref, I64, 1, b.depth, positive=True)
-        for name in reversed(kernel.grid[1:]):
-            body.names[Axis(name)] = _udiv(b, "urem", rest, extents[name])
-            rest = _udiv(b, "udiv", rest, extents[name])
-        if kernel.grid:
-            body.names[Axis(kernel.grid[0])] = rest
-        body.run(kernel.body)
-        following = b.once(f"add nuw nsw i64 {task.ref}, 1")
-        more = b.once(f"icmp ult i64 {following}, %end")
-        task.add(following, b.block)
-        b.branch(more, inside, after)
+    b.effect(f"call void @nnc.open(ptr %state, i64 {_count(b, extents).ref})")
+    claim, work, after = (b.new_block(name) for name in ("claim", "work", "done"))
+    b.jump(claim)
+    with b.scope(claim):
+        more = b.once("call i1 @nnc.claim(ptr %state)")
+        b.branch(more, work, after)
+        b.move_to(work)
+        begin, end = (
+            b.once(f"load i64, ptr {b.once(f'getelementptr i64, ptr %state, i64 {word}')}")
+            for word in (STATE_BEGIN, STATE_END)
+        )
+        inside = b.new_block("task")
+        b.jump(inside)
+        with b.scope(inside):
+            task = b.phi(inside, "i64")
+            task.add(begin, work)
+            _place(body, kernel, Value(task.ref, I64, 1, b.depth, positive=True), extents)
+            body.run(kernel.body)
+            following = b.once(f"add nuw nsw i64 {task.ref}, 1")
+            again = b.once(f"icmp ult i64 {following}, {end}")
+            task.add(following, b.block)
+            b.branch(again, inside, claim)
     b.move_to(after)
     after.end = "ret void"
+
+
+def _count(b: Builder, extents: Mapping[str, Value]) -> Value:
+    """Return the number of tasks of the grid."""
+    total: Value | None = None
+    for extent in extents.values():
+        factor = apply(b, "max", [extent, constant(0, I64)], I64)
+        total = factor if total is None else apply(b, "mul", [total, factor], I64)
+    return constant(1, I64) if total is None else total
+
+
+def _place(body: Body, kernel: Kernel, task: Value, extents: Mapping[str, Value]) -> None:
+    """Tell the body where in the grid a task stands."""
+    b = body.b
+    for name in reversed(kernel.grid[1:]):
+        body.names[Axis(name)] = _udiv(b, "urem", task, extents[name])
+        task = _udiv(b, "udiv", task, extents[name])
+    if kernel.grid:
+        body.names[Axis(kernel.grid[0])] = task
 
 
 def _udiv(b: Builder, name: str, value: Value, by: Value) -> Value:

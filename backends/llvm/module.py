@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnc.backends.llvm.entries import emit_entry
+from nnc.backends.llvm.entries import emit_entries
 from nnc.backends.llvm.kernels import Sharing, emit_function, emit_kernel, sharing, symbol
 from nnc.backends.llvm.support import support
 from nnc.backends.llvm.target import Target
@@ -27,8 +27,7 @@ def emit(program: Program, target: Target) -> str:
         kernels[kernel.name] = kernel, name
         overlap = shared.get(kernel.name, Sharing(frozenset()))
         texts.append(emit_kernel(kernel, name, target, declarations, functions, overlap))
-    for i, entry in enumerate(program.entries):
-        texts.append(emit_entry(program, entry, i, kernels, target, declarations))
+    texts += emit_entries(program, kernels, target, declarations)
     text = support(target)
     extra = [line for name, line in sorted(declarations.items()) if f"@{name}(" not in text]
     return "\n".join([f'target triple = "{target.triple}"', text, *extra, "", *texts])

@@ -1,5 +1,9 @@
 """LLVM text that every compiled program carries: sharing out tasks, faults, the float state.
 
+An entry walks through its steps twice where there is a team. The first walk only measures how many
+tasks the largest launch has (in the first turn of loops); at most one, and the caller's thread
+walks alone while no other wakes.
+
 A launch has tasks 0 to n - 1. Alone, a thread runs them all. In a team every thread walks through
 the whole entry and, at each launch, claims ranges of tasks from one counter that only grows: a
 launch owns the numbers from the sum of all earlier launches' tasks on, so the counter never needs
@@ -13,15 +17,19 @@ None of this is optimized (``optnone``): it runs once a launch, and compiles twi
 
 from __future__ import annotations
 
-from nnc.backends.llvm.abi import CORE_BARRIER, CORE_CLAIMED
+from nnc.backends import base
+from nnc.backends.llvm.abi import CORE_BARRIER, CORE_CLAIMED, TICKET_RUN
 from nnc.backends.llvm.memory import ZEROS
 from nnc.backends.llvm.target import Target
 
-# The walk of one thread through an entry: words of its state.
+# The walk of one thread through an entry: words of its state. MODE is what the launch that is
+# open gives this thread: nothing, all of its TOTAL tasks, or a share of those numbered from FIRST
+# to LIMIT. OPEN and FENCED say who ran since the last real barrier, after and before the last
+# barrier of the program: 1 a lone thread, 2 all. MEASURES: nothing runs, WIDEST is found.
 STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_OPEN, STATE_FENCED = range(5)
 STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(5, 11)
-STATE_TOTAL = 11
-STATE_WORDS = 12
+STATE_TOTAL, STATE_MEASURES, STATE_WIDEST = range(11, 14)
+STATE_WORDS = 16
 
 # Chunks per thread: small enough to even out, large enough to walk through memory in order.
 _SHARES = 8
@@ -37,8 +45,17 @@ entry:
 {_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
 {_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
-{_at("totalp", STATE_TOTAL)}\
+{_at("totalp", STATE_TOTAL)}{_at("measuresp", STATE_MEASURES)}{_at("widestp", STATE_WIDEST)}\
   store i64 0, ptr %mode
+  %measures = load i64, ptr %measuresp
+  %measure = icmp ne i64 %measures, 0
+  br i1 %measure, label %note, label %act
+note:
+  %widest = load i64, ptr %widestp
+  %wider = call i64 @llvm.smax.i64(i64 %widest, i64 %total)
+  store i64 %wider, ptr %widestp
+  ret void
+act:
   %some = icmp sgt i64 %total, 0
   br i1 %some, label %busy, label %out
 busy:
@@ -89,6 +106,8 @@ out:
   ret void
 }}
 declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.umin.i64(i64, i64)
 define internal i1 @nnc.claim(ptr %s) noinline optnone {{
 entry:
@@ -140,6 +159,92 @@ define internal void @nnc.fence(ptr %s) noinline optnone {{
   store i64 %both, ptr %fencedp
   store i64 0, ptr %openp
   ret void
+}}
+"""
+
+_WALK = """
+define internal i64 @nnc.turns(ptr %s, i64 %extent) noinline optnone {{
+  %measuresp = getelementptr i64, ptr %s, i64 {measures}
+  %measures = load i64, ptr %measuresp
+  %measure = icmp ne i64 %measures, 0
+  %once = call i64 @llvm.smin.i64(i64 %extent, i64 1)
+  %turns = select i1 %measure, i64 %once, i64 %extent
+  ret i64 %turns
+}}
+define internal void @nnc.clear(ptr %s) noinline optnone {{
+entry:
+  br label %turn
+turn:
+  %i = phi i64 [0, %entry], [%next, %turn]
+  %at = getelementptr i64, ptr %s, i64 %i
+  store i64 0, ptr %at
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, {words}
+  br i1 %more, label %turn, label %done
+done:
+  ret void
+}}
+define internal void @nnc.walk(i32 %thread, ptr %job, ptr %core, i32 %threads) noinline optnone {{
+  %s = alloca i64, i64 {words}, align 64
+  call void @nnc.clear(ptr %s)
+  %threadp = getelementptr i64, ptr %s, i64 {thread}
+  %threadsp = getelementptr i64, ptr %s, i64 {threads}
+  %corep = getelementptr i64, ptr %s, i64 {core}
+  %thread64 = zext i32 %thread to i64
+  %threads64 = zext i32 %threads to i64
+  store i64 %thread64, ptr %threadp
+  store i64 %threads64, ptr %threadsp
+  store ptr %core, ptr %corep
+  %record = load ptr, ptr %job
+  %stepsp = getelementptr ptr, ptr %job, i64 1
+  %steps = load ptr, ptr %stepsp
+  %old = call i64 @nnc.float.enter()
+  call void %steps(ptr %record, ptr %s)
+  call void @nnc.float.leave(i64 %old)
+  ret void
+}}
+define internal i32 @nnc.enter(ptr %record, ptr %steps) noinline optnone {{
+entry:
+  %job = alloca ptr, i64 2
+  %s = alloca i64, i64 {words}, align 64
+  %versionp = getelementptr i64, ptr %record, i64 {version}
+  %version = load i64, ptr %versionp
+  %fits = icmp eq i64 %version, {known}
+  br i1 %fits, label %begin, label %refuse
+refuse:
+  ret i32 2
+begin:
+  %countp = getelementptr i64, ptr %record, i64 {count}
+  store i64 0, ptr %countp
+  store ptr %record, ptr %job
+  %stepsp = getelementptr ptr, ptr %job, i64 1
+  store ptr %steps, ptr %stepsp
+  %ticketp = getelementptr i64, ptr %record, i64 {team}
+  %ticket = load ptr, ptr %ticketp
+  %alone = icmp eq ptr %ticket, null
+  br i1 %alone, label %solo, label %look
+look:
+  call void @nnc.clear(ptr %s)
+  %measuresp = getelementptr i64, ptr %s, i64 {measures}
+  store i64 1, ptr %measuresp
+  call void %steps(ptr %record, ptr %s)
+  %widestp = getelementptr i64, ptr %s, i64 {widest}
+  %width = load i64, ptr %widestp
+  %wide = icmp sgt i64 %width, 1
+  br i1 %wide, label %together, label %solo
+together:
+  %runp = getelementptr i8, ptr %ticket, i64 {run}
+  %run = load ptr, ptr %runp
+  call void %run(ptr %ticket, ptr @nnc.walk, ptr %job, i64 %width)
+  br label %done
+solo:
+  call void @nnc.walk(i32 0, ptr %job, ptr null, i32 1)
+  br label %done
+done:
+  %faults = load atomic i64, ptr %countp monotonic, align 8
+  %bad = icmp ne i64 %faults, 0
+  %code = zext i1 %bad to i32
+  ret i32 %code
 }}
 """
 
@@ -219,8 +324,19 @@ def float_state(target: Target) -> str:
 
 def support(target: Target) -> str:
     """Return the functions that kernels and entries of every program call."""
-    from nnc.backends.base import FAULT_COUNT, FAULT_SITE, FAULT_VALUE
-
-    fault = _FAULT.format(count=FAULT_COUNT, site=FAULT_SITE, value=FAULT_VALUE)
+    fault = _FAULT.format(count=base.FAULT_COUNT, site=base.FAULT_SITE, value=base.FAULT_VALUE)
+    walk = _WALK.format(
+        words=STATE_WORDS,
+        thread=STATE_THREAD,
+        threads=STATE_THREADS,
+        core=STATE_CORE,
+        measures=STATE_MEASURES,
+        widest=STATE_WIDEST,
+        version=base.VERSION,
+        known=base.RECORD_VERSION,
+        count=base.FAULT_COUNT,
+        team=base.TEAM,
+        run=TICKET_RUN,
+    )
     zeros = f"{ZEROS} = internal constant [64 x i8] zeroinitializer, align 64\n"
-    return zeros + _SHARE + fault + float_state(target)
+    return zeros + _SHARE + walk + fault + float_state(target)
