@@ -43,7 +43,7 @@ def adjoints(body: Expr, seed: Expr, wanted: Callable[[Read], bool]) -> dict[Rea
         term = terms.get(e)
         if term is None or not isinstance(e, Apply):
             continue
-        for arg, contribution in _contributions(e, term):
+        for arg, contribution in _contributions(e, term, e == body):
             if arg in active:
                 old = terms.get(arg)
                 terms[arg] = contribution if old is None else _merge(old, contribution)
@@ -82,14 +82,17 @@ def _differentiable_args(e: Apply) -> tuple[Expr, ...]:
     return e.args
 
 
-def _contributions(e: Apply, term: _Term) -> list[tuple[Expr, _Term]]:
+def _contributions(e: Apply, term: _Term, is_body: bool) -> list[tuple[Expr, _Term]]:
     """What the cotangent of ``e`` gives to each operand."""
     guards, value = term.guards, term.value
     match e.op, e.args:
         case "select", (c, a, b):
             return [(a, _under(term, c)), (b, _under(term, make.not_(c)))]
         case "max" | "min", (a, b):
-            first = make.apply("gt" if e.op == "max" else "lt", a, b)
+            # max(a, c) > c says the same as a > c, and needs the result only: what a rectifier
+            # was applied to need not be kept.
+            compared = e if is_body and isinstance(b, Const) else a
+            first = make.apply("gt" if e.op == "max" else "lt", compared, b)
             return [(a, _under(term, first)), (b, _under(term, make.not_(first)))]
         case "cast", (a,):
             return [(a, _Term(guards, make.cast(value, a.dtype)))] if a.dtype.is_float else []
