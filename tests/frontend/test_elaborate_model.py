@@ -332,7 +332,7 @@ def test_imports_that_fail(tmp_path: Path) -> None:
         ('import "../out.nn"', "outside"),
     ):
         main = folder / "main.nn"
-        name = "a.f" if line.endswith(" as a") else "g"
+        name = "a.f" if line.endswith(" as a") else "f"
         main.write_text(line + "\n" + body.replace("NAME", name))
         with pytest.raises(SourceError) as caught:
             elaborate(main)
