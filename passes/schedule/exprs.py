@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from nnc.ir.expr import Const, Position
 from nnc.ir.index import Atom, Axis, Size, axes_of, substitute
@@ -135,9 +136,10 @@ def sizes_of(expr: Expr) -> Iterator[Size]:
                 pass
 
 
-def loads_of(expr: Expr) -> Iterator[Load]:
-    """Every distinct load in ``expr``."""
-    return (e for e in walk([expr]) if isinstance(e, Load))
+@lru_cache(maxsize=1 << 14)
+def loads_of(expr: Expr) -> tuple[Load, ...]:
+    """Every distinct load in ``expr``. Fusion asks this of the same few stages again and again."""
+    return tuple(e for e in walk([expr]) if isinstance(e, Load))
 
 
 def mentions(expr: Expr, axis: str) -> bool:
