@@ -19,7 +19,7 @@ from nnc.ir.index import Size, axis, dim
 from nnc.ir.loops import Buffer
 from nnc.ir.model import Model, Named, Parameter, Recipe, Update
 from nnc.ir.types import DType, TensorType
-from nnc.passes.autodiff import gradients
+from nnc.passes.autodiff import NotDifferentiable, gradients
 from nnc.passes.flatten import flatten
 from nnc.passes.split_batch import NotSplittable, Split, split_batch
 from nnc.runtime.names import ROWS
@@ -218,13 +218,28 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
         results.append(Output("loss", "total", total))
     for o in results:
         out.add("loss", o.name, o.node.type, "output")
-    for item, g in zip(out.placed, gradients(goal, wrt), strict=True):
+    for item, g in zip(out.placed, _gradients(goal, wrt, facts), strict=True):
         results.append(Output("gradient", item.parameter.path, g))
     results += [Output("state", u.name, u.node) for u in mode.updates]
     out.graphs["gradient"] = Graph("gradient", tuple(results), facts)
     out.graphs["update"] = _update(out, recipe)
     _accumulation(out)
     _epoch(out, total.type.dtype)
+
+
+def _gradients(goal: Node, wrt: Sequence[Node], facts: tuple[Size, ...]) -> list[Node]:
+    """Differentiate the loss. Raises SourceError for what has no derivative."""
+    try:
+        return gradients(goal, wrt, facts)
+    except NotDifferentiable as fault:
+        error = Diagnostic(
+            code="E0502",
+            message="the loss cannot be differentiated through this",
+            span=fault.node.span,
+            label=str(fault),
+            hint="stop_gradient(...) keeps the derivative from passing here",
+        )
+        raise SourceError([error]) from None
 
 
 @dataclass(frozen=True, slots=True)
