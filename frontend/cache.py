@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _DIGEST = 32
+_KEPT = 128
 
 
 def cache_directory() -> Path | None:
@@ -55,7 +56,8 @@ def load(kind: str, key: str) -> Any | None:
 def store(kind: str, key: str, data: Any) -> None:
     """Keep ``data`` (numbers, texts, tuples, lists, dicts) for later runs, if that is possible.
 
-    A directory that cannot be written costs time at the next start and nothing else.
+    Of each kind the newest entries are kept. A directory that cannot be written costs time at the
+    next start and nothing else.
     """
     path = _path(kind, key)
     if path is None:
@@ -70,8 +72,17 @@ def store(kind: str, key: str, data: Any) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(payload).digest() + payload)
         os.replace(temporary, path)
+        _prune(path.parent)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    entries = list(folder.iterdir())
+    if len(entries) > 2 * _KEPT:  # now and then, not at each store
+        entries.sort(key=lambda entry: entry.stat().st_mtime_ns)
+        for entry in entries[:-_KEPT]:
+            entry.unlink(missing_ok=True)
 
 
 def _path(kind: str, key: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.calls import body_of, configure, run_body
@@ -25,7 +25,7 @@ from nnc.frontend.elaborate.values import (
     is_poisoned,
 )
 from nnc.ir.expr import Const, Position, Read, walk
-from nnc.ir.graph import Form, Leaf, Node, postorder
+from nnc.ir.graph import Form, Leaf, Node, postorder, with_inputs
 from nnc.ir.index import Size, axes_of, axis, dims_of
 from nnc.ir.model import Named, Parameter, Slot, Update
 from nnc.ir.span import Span
@@ -63,6 +63,53 @@ def chosen(elab: Elaborator, value: Value, span: Span) -> Choice:
             hint="they are the parameter, its gradient and the step: (w, g, t)",
         )
     return Choice(value, span)
+
+
+@dataclass(slots=True)
+class Updates:
+    """Makes updates; what one optimizer does to parameters of one type is worked out once."""
+
+    elab: Elaborator
+    _made: dict[tuple[str, TensorType], Update] = field(default_factory=dict)
+
+    def of(self, choice: Choice, parameter: Parameter) -> Update:
+        """Return the update of a parameter. Raises Fault where the optimizer does not take it."""
+        key = (rule(choice.optimizer), parameter.type)
+        known = self._made.get(key)
+        if known is not None:
+            return _renamed(known, parameter.path)
+        update = update_of(self.elab, choice, parameter)
+        if not _draws(update):  # random numbers are keyed by the parameter's path
+            self._made[key] = update
+        return update
+
+
+def _roots(update: Update) -> list[Node]:
+    slots = [s.init for s in update.slots]
+    return [update.new_weight, *(s.node for s in update.new_slots), *slots]
+
+
+def _draws(update: Update) -> bool:
+    return any(n.op == Leaf("system", "seed") for n in postorder(_roots(update)))
+
+
+def _renamed(update: Update, path: str) -> Update:
+    """Return the same update of another parameter of the same type."""
+    done: dict[Node, Node] = {}
+    for node in postorder(_roots(update)):
+        fresh = with_inputs(node, tuple(done[i] for i in node.inputs))
+        if isinstance(node.op, Leaf) and node.op.space in ("state", "gradient"):
+            leaf = Leaf(node.op.space, path + node.op.name[len(update.path) :])
+            fresh = replace(
+                node, op=leaf, name=leaf.name if node.name == node.op.name else node.name
+            )
+        done[node] = fresh
+    return replace(
+        update,
+        path=path,
+        new_weight=done[update.new_weight],
+        new_slots=tuple(replace(s, node=done[s.node]) for s in update.new_slots),
+    )
 
 
 def update_of(elab: Elaborator, choice: Choice, parameter: Parameter) -> Update:

@@ -10,13 +10,14 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nnc.frontend import ast
+from nnc.frontend import ast, cache
 from nnc.frontend.brackets import Repaired, repair
 from nnc.frontend.diagnostics import Diagnostic, Diagnostics
 from nnc.frontend.newlines import CLOSING, OPENING, Newlines
 from nnc.frontend.source import Source
 from nnc.frontend.syntax_errors import Stuck, bad_character, explain
-from nnc.frontend.tables import load_lark
+from nnc.frontend.tables import grammar_text, load_lark
+from nnc.frontend.tree_data import SCHEMA, from_data, to_data
 from nnc.ir.span import Span
 
 if TYPE_CHECKING:
@@ -30,10 +31,21 @@ _SKIP = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[()\[\]{}\n]')
 
 
 def parse(source: Source) -> ast.File:
-    """Return the syntax tree of a source.
+    """Return the syntax tree of a source, from the cache where it has been parsed before.
 
     Raises SourceError with all syntax errors that could be told apart.
     """
+    key = cache.key_of(grammar_text(), SCHEMA, source.text)
+    kept = cache.load("trees", key)
+    if kept is not None:
+        return from_data(kept, source.name)
+    file = parse_anew(source)
+    cache.store("trees", key, to_data(file))
+    return file
+
+
+def parse_anew(source: Source) -> ast.File:
+    """Return the syntax tree of a source. Raises SourceError as ``parse`` does."""
     from nnc.frontend.builder import Builder
 
     diagnostics = Diagnostics()

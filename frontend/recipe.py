@@ -18,7 +18,7 @@ from nnc.frontend.elaborate.parameters import Arguments
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import precision_type
 from nnc.frontend.elaborate.values import Float, Int, Tensor, Text, Value, describe, is_poisoned
-from nnc.frontend.optimizers import Choice, chosen, update_of
+from nnc.frontend.optimizers import Choice, Updates, chosen
 from nnc.frontend.patterns import fits
 from nnc.frontend.reach import unreached
 from nnc.frontend.recipe_data import Reader
@@ -395,21 +395,22 @@ class _Parts:
             rows.append((pattern, choice))
         updates: list[Update] = []
         left: list[str] = []
+        maker = Updates(self.elab)
         for parameter in self.trainable():
             row = next((r for r in rows if fits(r[0], parameter.path)), None)
             if row is None:
                 left.append(parameter.path)
             elif row[1] is not None:
-                updates += self._update(row[1], parameter)
+                updates += self._update(maker, row[1], parameter)
         if left:
             raise fault("E0407", f"no pattern fits {', '.join(left[:8])}", expr.span,
                         "these would have no optimizer",
                         hint='let the last pattern be "**", or name them in freeze')  # fmt: skip
         return tuple(updates)
 
-    def _update(self, choice: Choice, parameter: Parameter) -> list[Update]:
+    def _update(self, maker: Updates, choice: Choice, parameter: Parameter) -> list[Update]:
         try:
-            return [update_of(self.elab, choice, parameter)]
+            return [maker.of(choice, parameter)]
         except Fault as error:
             self.elab.report(error)
             return []

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lark import Lark
 
 
+@lru_cache(maxsize=1)
 def grammar_text() -> str:
     """Return the grammar's source."""
     return resources.files("nnc.grammar").joinpath("nnc.lark").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ A node is a tuple of its class's name, its span's two ends and its fields; a spa
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from nnc.frontend import ast
@@ -26,12 +26,11 @@ def to_data(file: ast.File) -> Any:
     return _encode(file)
 
 
-def from_data(data: Any) -> ast.File:
-    """Return the tree that ``to_data`` made ``data`` from."""
-    name = data[3]
+def from_data(data: Any, name: str) -> ast.File:
+    """Return the tree that ``to_data`` made ``data`` from, as one of the file ``name``."""
     file = _decode(data, name)
     assert isinstance(file, ast.File)
-    return file
+    return replace(file, name=name)
 
 
 def _encode(value: Any) -> Any:

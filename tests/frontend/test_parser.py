@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from nnc.frontend import ast, cache, tables
 from nnc.frontend.diagnostics import SourceError
 from nnc.frontend.newlines import KeepNewlines
-from nnc.frontend.parser import parse
+from nnc.frontend.parser import parse as cached_parse
+from nnc.frontend.parser import parse_anew as parse
 from nnc.frontend.source import Source
 from nnc.frontend.tree_data import from_data, to_data
 
@@ -240,7 +242,7 @@ def test_programs_of_the_language_parse(path: Path) -> None:
     for node in ast.walk(file):
         for child in ast.children(node):
             assert node.span.start <= child.span.start <= child.span.end <= node.span.end
-    kept = from_data(to_data(file))
+    kept = from_data(to_data(file), path.name)
     assert ast.same(kept, file)
     assert [n.span for n in ast.walk(kept)] == [n.span for n in ast.walk(file)]
 
@@ -323,6 +325,32 @@ def test_tables_are_cached_and_damage_is_a_miss(
         assert tables.load_lark().parse(text) == first.parse(text)
         assert entry.read_bytes() != damaged
     tables.load_lark.cache_clear()
+
+
+def test_trees_are_cached_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "fn f(x) = x + 1\n"
+    made = cached_parse(Source("a.nn", text))
+    (entry,) = (tmp_path / "nnc" / "trees").iterdir()
+    read = cached_parse(Source("b.nn", text))
+    assert read is not made
+    assert read.name == "b.nn"
+    assert {n.span.file for n in ast.walk(read)} == {"b.nn"}
+    assert ast.same(replace(read, name="a.nn"), made)
+    entry.write_bytes(entry.read_bytes()[:-3])
+    assert ast.same(cached_parse(Source("a.nn", text)), made)
+    with pytest.raises(SourceError):
+        cached_parse(Source("a.nn", "fn f(x = 1"))
+    assert len(list((tmp_path / "nnc" / "trees").iterdir())) == 1
+
+
+def test_old_entries_leave_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for k in range(300):
+        cache.store("numbers", f"{k:03}", k)
+    kept = list((tmp_path / "nnc" / "numbers").iterdir())
+    assert 128 <= len(kept) <= 256
+    assert cache.load("numbers", "299") == 299
 
 
 def test_cache_without_a_place_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nnc.frontend.diagnostics import Diagnostic, SourceError, render
-from nnc.frontend.parser import parse
+from nnc.frontend.parser import parse_anew as parse
 from nnc.frontend.source import Source
 
 

@@ -210,3 +210,25 @@ def test_rules_are_equal_where_the_config_is() -> None:
     assert apart["w"].rule != apart["b"].rule
     named = updates("{ w = sgd(lr = 0.1, momentum = 0), b = sgd(0.1) }")
     assert named["w"].rule == named["b"].rule
+
+
+def test_parameters_of_one_type_share_what_an_optimizer_does() -> None:
+    noisy = """
+optimizer noisy()(w, g, t) {
+    state v: float[2] = normal(0, 1)
+    v = 0.9*v + g
+    return w - 0.1*v
+}
+"""
+    model = MODEL.replace("    loss", "    param c: float[2] = zeros()\n    loss")
+    text = noisy + model.replace("+ b)", "+ b + c)")
+    rng = np.random.default_rng(5)
+    start, grads = rng.normal(size=2), [rng.normal(size=2) for _ in range(3)]
+    for optimizer in ("adam(0.1)", '{ w = sgd(0.1), "**" = noisy() }'):
+        found = {
+            u.path: u for u in recipe_of(f"{text}\ntrain M {{ optimizer = {optimizer} }}").updates
+        }
+        b, c = (run(found[path], start, grads) for path in "bc")
+        assert found["b"].path == "b"
+        assert found["c"].path == "c"
+        assert np.array_equal(b, c) == (optimizer == "adam(0.1)")

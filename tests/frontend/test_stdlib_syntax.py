@@ -8,7 +8,7 @@ import pytest
 
 from nnc.frontend import ast
 from nnc.frontend.library import library_files, library_sources
-from nnc.frontend.parser import parse
+from nnc.frontend.parser import parse_anew as parse
 
 EXPECTED = {
     ast.Fn: "relu leaky_relu elu gelu silu sigmoid softplus softmax log_softmax dropout mse mae "
