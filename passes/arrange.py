@@ -7,7 +7,7 @@ else it is kept in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nnc.ir.loops import Expr, Load, Op
@@ -47,7 +47,7 @@ class _Arranger:
         self._drop_unread()
         phases = self._phases()
         kept = self.kept & self.stages.keys()
-        return Nested(self.hint, self.group.outer, phases, kept | self._read_later(phases))
+        return Nested(self.hint, self.group.outer, phases, kept)
 
     def _with_levels(self, stage: Stage) -> Stage:
         """Find the phase of ``stage``, and repeat in it what is cheap and made earlier."""
@@ -132,12 +132,3 @@ class _Arranger:
                 return {}
         first = boxes.setdefault(tuple(n for _, n in inner), inner)
         return {a: b for (a, _), (b, _) in zip(inner, first, strict=True)}
-
-    def _read_later(self, phases: Sequence[Phase]) -> frozenset[str]:
-        """Targets along rows that a later phase reads: they need memory."""
-        later: set[str] = set()
-        for k, phase in enumerate(phases):
-            made = {s.target for s in phase.stages if s.reduce == "none" and phase.inner}
-            for after in phases[k + 1 :]:
-                later |= {e.source for s in after.stages for e in stage_loads(s)} & made
-        return frozenset(later)

@@ -27,6 +27,7 @@ class _Scope:
     body: list[Stmt] = field(default_factory=list)
     bound: dict[Expr, Local] = field(default_factory=dict)
     checked: set[Expr] = field(default_factory=set)
+    conditional: bool = False
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class Code:
     def branch(self, condition: Expr) -> Iterator[None]:
         """Write what happens only where ``condition`` holds."""
         test = self.value(condition)
-        self.scopes.append(_Scope())
+        self.scopes.append(_Scope(conditional=True))
         yield
         scope = self.scopes.pop()
         if scope.body:
@@ -105,7 +106,8 @@ class Code:
         placed: dict[Expr, Expr] = {}
         for e in walk(exprs):
             here = _with(e, placed, partial(self._part, self._depth(e, placed)))
-            placed[e] = self._bind(here) if uses[e] > 1 and _compound(here) else here
+            shared = uses[e] > 1 and _compound(here)
+            placed[e] = self._bind(here) if shared or self._is_fixed_load(here) else here
         return [self._part(len(self.scopes) - 1, placed[e]) for e in exprs]
 
     def bind(self, expr: Expr, prefix: str = "v") -> Expr:
@@ -115,12 +117,18 @@ class Code:
 
     def whole(self, expr: Expr) -> Size:
         """Return a scalar i64 as something that subscripts and extents can hold."""
+        if isinstance(expr, Position):
+            return expr.index
         match self.bind(expr, "n"):
             case Const(value):
                 return int(value)
             case Local(name):
                 return Axis(name).as_poly()
         raise AssertionError("bind gives constants and names")
+
+    def _is_fixed_load(self, e: Expr) -> bool:
+        """Whether ``e`` loads what does not change here: what is done later may use it too."""
+        return isinstance(e, Load) and e.source not in self.changing
 
     def _part(self, depth: int, e: Expr) -> Expr:
         """``e``, bound further out if it can be computed outside a loop that goes around here."""
@@ -150,6 +158,13 @@ class Code:
         return max([self._own_depth(e), *(self.depth(c) for c in children(e))])
 
     def _own_depth(self, e: Expr) -> int:
+        """The block that ``e`` needs apart from its operands; never one around a branch."""
+        return max(self._floor(), self._needed_depth(e)) if _compound(e) else self._needed_depth(e)
+
+    def _floor(self) -> int:
+        return max((k for k, s in enumerate(self.scopes) if s.conditional), default=0)
+
+    def _needed_depth(self, e: Expr) -> int:
         match e:
             case Load(source=source, index=index):
                 if source in self.changing:

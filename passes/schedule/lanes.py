@@ -95,12 +95,13 @@ def _accesses(stage: Stage) -> Iterator[Size]:
 def lane_count(stages: Sequence[Stage]) -> int:
     """Lanes of a vector: 64 bytes of the widest type that memory or arithmetic has.
 
-    Subscripts, which are 64 bits wide, do not count.
+    Subscripts, which are 64 bits wide, do not count, nor do scalars.
     """
     widest = 1
     for stage in stages:
         exprs = [stage.value] if stage.where is None else [stage.value, stage.where]
-        types = {stage.dtype, *(e.dtype for e in walk(exprs) if isinstance(e, Load))}
+        loads = [e for e in walk(exprs) if isinstance(e, Load) and any(map(axes_of, e.index))]
+        types = {stage.dtype, *(e.dtype for e in loads)}
         types |= {e.dtype for e in walk(exprs) if isinstance(e, Op) and e.dtype.is_float}
         widest = max(widest, *(t.bytes for t in types))
     return VECTOR_BYTES // widest

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nnc.ir.index import Atom, Axis, Size, floordiv, mod
+from nnc.ir.index import Atom, Axis, Size, divides, floordiv, mod
 from nnc.ir.loops import Expr
 from nnc.passes.schedule.code import Code
 from nnc.passes.schedule.exprs import compare, op, position
@@ -42,16 +42,23 @@ class Nest:
         return start, self.length(tile.extent, start, tile.block)
 
     def length(self, extent: Size, start: Size, block: int) -> Size:
-        """How many of ``block`` places from ``start`` lie below ``extent``."""
+        """How many of ``block`` places from ``start`` lie below ``extent``.
+
+        Where all are whole vectors, so is the result to see.
+        """
         if isinstance(extent, int) and extent % block == 0:
             return block
-        return self.code.whole(op("min", position(block), position(extent - start)))
+        unit = self.width if all(divides(s, self.width) for s in (extent, start, block)) else 1
+        left = floordiv(extent - start, unit)
+        return self.code.whole(op("min", position(block // unit), position(left))) * unit
 
     def chunks(self, axis: str, start: Size, count: Size, env: Env, body: Point) -> None:
         """Run ``body`` over ``count`` values of ``axis``, a vector at a time, the last masked."""
         width, lane = self.width, Axis(LANE).as_poly()
         full, rest = floordiv(count, width), mod(count, width)
-        if full != 0:
+        if full == 1:
+            body({**env, Axis(axis): start + lane}, None)
+        elif full != 0:
             chunk = self.code.fresh(f"{axis}_chunk")
             with self.code.loop(chunk, full):
                 at = start + Axis(chunk).as_poly() * width + lane

@@ -201,7 +201,7 @@ class Pairwise:
         start = identity(self.reduce, self.dtype)
         total = code.cell("total", self.dtype, start, lanes=self.lanes)
         axis = code.fresh("up")
-        with code.loop(axis, self.levels):
+        with code.loop(axis, code.whole(_bits(number))):
             bit = op("and", op("shr", number, position(Axis(axis).as_poly())), one)
             with code.branch(op("ne", bit, Const(0, DType.I64), dtype=DType.BOOL)):
                 upper = Load(self.stack, (Axis(axis).as_poly(),), self.dtype)
@@ -213,8 +213,18 @@ def _trailing_ones(number: Expr) -> Expr:
     """How many low bits of a small i64 are 1: the exponent of the power of two that flips next."""
     one = Const(1, DType.I64)
     power = op("add", op("xor", number, op("add", number, one)), one)
-    bits = op("bitcast", cast(power, DType.F64), dtype=DType.I64)
-    return op("sub", op("shr", bits, Const(52, DType.I64)), Const(1024, DType.I64))
+    return op("sub", _exponent(power), Const(1024, DType.I64))
+
+
+def _bits(number: Expr) -> Expr:
+    """How many binary digits a small positive i64 has."""
+    return op("sub", _exponent(number), Const(1022, DType.I64))
+
+
+def _exponent(number: Expr) -> Expr:
+    """The biased exponent of a small positive i64 as an f64."""
+    bits = op("bitcast", cast(number, DType.F64), dtype=DType.I64)
+    return op("shr", bits, Const(52, DType.I64))
 
 
 AnyAccumulator = Accumulator | ArgAccumulator

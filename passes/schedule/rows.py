@@ -31,6 +31,7 @@ from nnc.passes.schedule.stage import Guard, Stage, volume
 from nnc.passes.schedule.tiles import BLOCK_ELEMENTS, BLOCK_ROWS, Tile, block_of
 
 Axes = tuple[tuple[str, Size], ...]
+Known = dict[tuple[str, Size], Expr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class RowCode:
     """Writes the body of the general kernel.
 
     ``source`` names the parameter of a tensor; ``kept`` are the targets that go to memory.
+    ``narrow``: a row is no longer than a vector, so what one phase computes along it the next has
+    at hand. ``known`` holds what was computed at this outer point, by tensor and flat place.
     """
 
     nest: Nest
@@ -54,7 +57,8 @@ class RowCode:
     source: Callable[[str], str]
     site: Callable[[Guard], int]
     kept: frozenset[str]
-    rows: dict[str, Expr] = field(default_factory=dict)
+    narrow: bool = False
+    known: Known = field(default_factory=dict)
 
     @property
     def code(self) -> Code:
@@ -77,7 +81,7 @@ class RowCode:
 
     def finished(self, stage: Stage, env: Env, mask: Expr | None, value: Expr) -> None:
         """Take the finished result of ``stage`` at an outer point, and write all phases there."""
-        self.rows = {}
+        self.known = {}
         _PhaseCode(self, Phase((), (stage,)), env, mask).take(stage, self.code.bind(value))
         for phase in self.phases:
             _PhaseCode(self, phase, env, mask).write()
@@ -85,7 +89,7 @@ class RowCode:
     # one outer point ------------------------------------------------------------------------
 
     def _row(self, env: Env, mask: Expr | None) -> None:
-        self.rows = {}
+        self.known = {}
         for phase in self.phases:
             _PhaseCode(self, phase, env, mask).write()
 
@@ -116,7 +120,7 @@ class _PhaseCode:
         else:
             self._blocks(axes, cut, reductions, ordered)
         for stage in reductions:
-            if stage.target not in self.row.rows:
+            if cut is None or stage not in ordered:
                 self.take(stage, self.running[stage.target].result())
 
     def _start(self, stages: Sequence[Stage]) -> None:
@@ -179,11 +183,11 @@ class _PhaseCode:
 
     def _point(self, env: Env, mask: Expr | None) -> None:
         """Compute every stage here: store it, or add it to its reduction."""
-        values: dict[str, Expr] = {}
+        values: Known = dict(self.row.known)
         for stage in self.phase.stages:
             self._stage(stage, env, mask, values)
 
-    def _stage(self, stage: Stage, env: Env, mask: Expr | None, values: dict[str, Expr]) -> None:
+    def _stage(self, stage: Stage, env: Env, mask: Expr | None, values: Known) -> None:
         code = self.row.code
         env = dict(env)
 
@@ -204,15 +208,16 @@ class _PhaseCode:
             taken = conjunction(mask if self.along else None, where)
             self.running[stage.target].update(value, size(stage.place), taken)
             return
-        values[stage.target] = code.bind(value)
+        at = size(stage.offset)
+        values[stage.target, at] = bound = code.bind(value)
         if stage.target in self.row.kept:
             inside = None if stage.inside is None else rewrite(stage.inside, size, load)
-            self._store(stage, size(stage.offset), values[stage.target], mask, inside, where)
-        if not self.phase.inner:
-            self.row.rows[stage.target] = values[stage.target]
+            self._store(stage, at, bound, mask, inside, where)
+        if not self.phase.inner or self.row.narrow:
+            self.row.known[stage.target, at] = bound
 
-    def _load(self, e: Load, mask: Expr | None, values: dict[str, Expr]) -> Expr:
-        found = values.get(e.source, self.row.rows.get(e.source))
+    def _load(self, e: Load, mask: Expr | None, values: Known) -> Expr:
+        found = values.get((e.source, e.index[0]))
         if found is not None:
             return found
         source = self.row.source(e.source)
@@ -223,15 +228,15 @@ class _PhaseCode:
 
     def take(self, stage: Stage, result: Expr) -> None:
         """Hand a reduction's result to the stages after it, and store it."""
-        self.row.rows[stage.target] = result
-        if stage.target not in self.row.kept:
-            return
 
         def size(s: Size) -> Size:
             return substitute(s, self.env)
 
-        inside = None if stage.inside is None else rewrite(stage.inside, size)
-        self._store(stage, size(stage.offset), result, self.mask, inside, None)
+        at = size(stage.offset)
+        self.row.known[stage.target, at] = result
+        if stage.target in self.row.kept:
+            inside = None if stage.inside is None else rewrite(stage.inside, size)
+            self._store(stage, at, result, self.mask, inside, None)
 
     def _store(
         self,

@@ -17,7 +17,7 @@ from nnc.passes.schedule.nest import LANE, Nest, grid_axis
 from nnc.passes.schedule.reduce import identity
 from nnc.passes.schedule.rows import Phase, RowCode
 from nnc.passes.schedule.scatter import scatter
-from nnc.passes.schedule.stage import Stage
+from nnc.passes.schedule.stage import Stage, exprs_in_stage
 from nnc.passes.schedule.tiled import Shape, Tiled
 from nnc.passes.schedule.tiles import TASK_BYTES, tiles, typical
 
@@ -93,22 +93,44 @@ def rows(group: Nested, work: Work) -> None:
     cut = tiles(order, TASK_BYTES // _point_bytes(group), lanes.width if lanes.axis else 1)
     code, params = Code(reserved=_reserved(group)), Params(work.tensor)
     code.scopes[0].names |= {grid_axis(t) for t in cut}
-    targets = {s.target for s in group.stages}
-    code.changing |= {params(t) for t in targets & group.kept if _read_back(group, t)}
+    narrow = lanes.inner and _is_narrow(group, lanes)
+    again = _read_again(group, narrow)
+    code.changing |= {params(t) for t in again}
     writer = RowCode(
         nest=Nest(code, lanes.width),
         lanes=lanes,
         phases=group.phases,
         source=params,
         site=lambda guard: work.sites(guard.site),
-        kept=group.kept,
+        kept=group.kept | again,
+        narrow=narrow,
     )
     writer.write(cut)
     finish(work, group.hint, code, params, cut, group.stages[0].span)
 
 
-def _read_back(group: Nested, target: str) -> bool:
-    return any(e.source == target for s in group.stages for e in loads_of(s.value))
+def _is_narrow(group: Nested, lanes: Lanes) -> bool:
+    """Whether every row is one vector at most, with the same lanes in every phase."""
+    boxes = {p.inner for p in group.phases if p.inner}
+    if len(boxes) != 1 or len(next(iter(boxes))) != 1:
+        return False
+    extent = next(iter(boxes))[0][1]
+    vectors = all(lanes.along(p.inner, p.stages) for p in group.phases if p.inner)
+    return vectors and isinstance(extent, int) and extent <= lanes.width
+
+
+def _read_again(group: Nested, narrow: bool) -> frozenset[str]:
+    """Tensors along rows that the group itself reads back from memory."""
+    made: dict[str, Stage] = {}
+    found: set[str] = set()
+    for phase in group.phases:
+        for stage in phase.stages:
+            for e in (e for x in exprs_in_stage(stage) for e in loads_of(x)):
+                earlier = made.get(e.source)
+                if earlier is not None and not (narrow and e.index[0] == earlier.offset):
+                    found.add(e.source)
+        made |= {s.target: s for s in phase.stages if s.reduce == "none" and phase.inner}
+    return frozenset(found)
 
 
 def fill(stage: Stage, work: Work) -> None:
