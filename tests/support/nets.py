@@ -45,9 +45,7 @@ def total(program: nnc.Net, arrays: Mapping[str, object]) -> float:
     return sum(differentiate(program, arrays)[0].values())
 
 
-def numeric(
-    program: nnc.Net, arrays: Mapping[str, object], path: str, eps: float = 1e-6
-) -> Array:
+def numeric(program: nnc.Net, arrays: Mapping[str, object], path: str, eps: float = 1e-6) -> Array:
     """Return the gradient of the sum of the losses by central differences."""
     weights = program.params[path]
     found = np.empty(weights.shape)
