@@ -9,9 +9,10 @@ from nnc.backends.llvm.entries import public_symbol
 from nnc.backends.llvm.loader import Loaded
 from nnc.backends.llvm.module import emit
 from nnc.backends.llvm.objects import LLVMError, assembly, compile_text
-from nnc.backends.llvm.target import choose, host
+from nnc.backends.llvm.target import Target, choose, host
 from nnc.backends.llvm.team import team
 from nnc.backends.llvm.values import EmitError
+from nnc.backends.llvm.work import DEFAULT_GRAIN
 from nnc.ir.loops import Program
 
 __all__ = ["EmitError", "LLVMBackend", "LLVMCode", "LLVMError", "compilations", "machine", "team"]
@@ -42,21 +43,25 @@ class LLVMBackend:
 
     def text(self, program: Program, options: Mapping[str, str] | None = None) -> str:
         """Return the LLVM IR of a program. Raises EmitError."""
-        return emit(program, choose(options or {}))
+        return _emit(program, options or {})[0]
 
     def assembly(self, program: Program, options: Mapping[str, str] | None = None) -> str:
         """Return the assembly of a program. Raises EmitError, LLVMError."""
-        target = choose(options or {})
-        return assembly(emit(program, target), target)
+        return assembly(*_emit(program, options or {}))
 
     def compile(self, program: Program, options: Mapping[str, str] | None = None) -> bytes:
-        """Return object bytes. ``options`` may hold ``triple``, ``cpu``, ``features``.
+        """Return object bytes. ``options`` may hold ``triple``, ``cpu``, ``features``, ``grain``.
 
+        ``grain`` is the least work, in instructions, for which threads are woken.
         Raises EmitError for a program that breaks a rule, LLVMError where LLVM objects.
         """
-        target = choose(options or {})
-        return compile_text(emit(program, target), target)
+        return compile_text(*_emit(program, options or {}))
 
     def load(self, code: bytes, program_name: str) -> LLVMCode:
         """Make object bytes callable. Raises LLVMError where they are no code for this machine."""
         return LLVMCode(code, program_name)
+
+
+def _emit(program: Program, options: Mapping[str, str]) -> tuple[str, Target]:
+    target = choose(options)
+    return emit(program, target, int(options.get("grain", DEFAULT_GRAIN))), target

@@ -14,11 +14,11 @@ from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.memory import Memory, Place
 from nnc.backends.llvm.operations import apply
 from nnc.backends.llvm.statements import Body
-from nnc.backends.llvm.subscripts import Bound
+from nnc.backends.llvm.subscripts import Bound, scalar
 from nnc.backends.llvm.support import STATE_BEGIN, STATE_END
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import EmitError, Value, constant
-from nnc.ir.index import Atom, Axis, Dim, product
+from nnc.ir.index import Atom, Axis, Dim, Size, product
 from nnc.ir.loops import Buffer, Function, Kernel, Launch, Param, Program, Repeat, Step, When
 from nnc.ir.types import DType
 
@@ -99,14 +99,18 @@ def emit_kernel(
     declarations: dict[str, str],
     functions: Mapping[str, str],
     shared: Sharing,
+    work: Size,
 ) -> str:
-    """Return the text of a kernel's function. Raises EmitError, naming the kernel."""
+    """Return the text of a kernel's function. Raises EmitError, naming the kernel.
+
+    ``work`` estimates a task's instructions, from the kernel's dims.
+    """
     b = Builder(target, declarations)
     dims, extents = _numbers("dim", kernel.dims), _numbers("extent", kernel.grid)
     names: dict[Atom, Bound] = {Dim(name): value for name, value in dims.items()}
     body = Body(b, Memory(b), names, {}, _places(kernel.params, shared), {}, functions=functions)
     try:
-        _tasks(body, kernel, extents)
+        _tasks(body, kernel, extents, scalar(b, names, work))
     except EmitError as error:
         raise EmitError(f"kernel {kernel.name}: {error}") from error
     arguments = ["ptr %record", "ptr %state", *_pointers(kernel.params, shared)]
@@ -171,10 +175,11 @@ def _pointers(params: Sequence[Param], shared: Sharing) -> list[str]:
     return texts
 
 
-def _tasks(body: Body, kernel: Kernel, extents: Mapping[str, Value]) -> None:
+def _tasks(body: Body, kernel: Kernel, extents: Mapping[str, Value], each: Value) -> None:
     """Write the loops over this thread's shares, and over their tasks, around the body."""
     b = body.b
-    b.effect(f"call void @nnc.open(ptr %state, i64 {_count(b, extents).ref})")
+    count = _count(b, extents)
+    b.effect(f"call void @nnc.open(ptr %state, i64 {count.ref}, i64 {each.ref})")
     claim, work, after = (b.new_block(name) for name in ("claim", "work", "done"))
     b.jump(claim)
     with b.scope(claim):

@@ -6,11 +6,14 @@ from nnc.backends.llvm.entries import emit_entries
 from nnc.backends.llvm.kernels import Sharing, emit_function, emit_kernel, sharing, symbol
 from nnc.backends.llvm.support import support
 from nnc.backends.llvm.target import Target
+from nnc.backends.llvm.work import DEFAULT_GRAIN, task_work
 from nnc.ir.loops import Program
 
 
-def emit(program: Program, target: Target) -> str:
+def emit(program: Program, target: Target, grain: int = DEFAULT_GRAIN) -> str:
     """Return the LLVM IR of ``program`` for ``target``.
+
+    A launch with less work than ``grain`` (instructions, see ``work``) runs on one thread.
 
     Raises EmitError where the program breaks a rule of loop IR.
     """
@@ -26,8 +29,9 @@ def emit(program: Program, target: Target) -> str:
         name = symbol("kernel", i, kernel.name)
         kernels[kernel.name] = kernel, name
         overlap = shared.get(kernel.name, Sharing(frozenset()))
-        texts.append(emit_kernel(kernel, name, target, declarations, functions, overlap))
+        work = task_work(kernel, {f.name: f for f in program.functions})
+        texts.append(emit_kernel(kernel, name, target, declarations, functions, overlap, work))
     texts += emit_entries(program, kernels, target, declarations)
-    text = support(target)
+    text = support(target, grain)
     extra = [line for name, line in sorted(declarations.items()) if f"@{name}(" not in text]
     return "\n".join([f'target triple = "{target.triple}"', text, *extra, "", *texts])

@@ -21,6 +21,8 @@ from nnc.backends import base
 from nnc.backends.llvm.abi import CORE_BARRIER, CORE_CLAIMED, TICKET_RUN
 from nnc.backends.llvm.memory import ZEROS
 from nnc.backends.llvm.target import Target
+from nnc.backends.llvm.values import literal
+from nnc.ir.types import DType
 
 # The walk of one thread through an entry: words of its state. MODE is what the launch that is
 # open gives this thread: nothing, all of its TOTAL tasks, or a share of those numbered from FIRST
@@ -40,19 +42,26 @@ def _at(name: str, word: int) -> str:
 
 
 _SHARE = f"""
-define internal void @nnc.open(ptr %s, i64 %total) noinline optnone {{
+define internal void @nnc.open(ptr %s, i64 %total, i64 %work) noinline optnone {{
 entry:
 {_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
 {_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
 {_at("totalp", STATE_TOTAL)}{_at("measuresp", STATE_MEASURES)}{_at("widestp", STATE_WIDEST)}\
   store i64 0, ptr %mode
+  %totalf = sitofp i64 %total to double
+  %workf = sitofp i64 %work to double
+  %allf = fmul double %totalf, %workf
+  %small = fcmp olt double %allf, {{grain}}
+  %few = icmp sle i64 %total, 1
+  %single = or i1 %few, %small
   %measures = load i64, ptr %measuresp
   %measure = icmp ne i64 %measures, 0
   br i1 %measure, label %note, label %act
 note:
   %widest = load i64, ptr %widestp
-  %wider = call i64 @llvm.smax.i64(i64 %widest, i64 %total)
+  %useful = select i1 %single, i64 0, i64 %total
+  %wider = call i64 @llvm.smax.i64(i64 %widest, i64 %useful)
   store i64 %wider, ptr %widestp
   ret void
 act:
@@ -63,7 +72,6 @@ busy:
   %alone = icmp eq ptr %core, null
   br i1 %alone, label %all, label %team
 team:
-  %single = icmp eq i64 %total, 1
   %kind = select i1 %single, i64 1, i64 2
   %matters = select i1 %single, i64 2, i64 3
   %fenced = load i64, ptr %fencedp
@@ -322,8 +330,11 @@ def float_state(target: Target) -> str:
     return _ARM_STATE if target.arch == "aarch64" else _NO_STATE
 
 
-def support(target: Target) -> str:
-    """Return the functions that kernels and entries of every program call."""
+def support(target: Target, grain: int) -> str:
+    """Return the functions that kernels and entries of every program call.
+
+    A launch of less work than ``grain`` is left to one thread.
+    """
     fault = _FAULT.format(count=base.FAULT_COUNT, site=base.FAULT_SITE, value=base.FAULT_VALUE)
     walk = _WALK.format(
         words=STATE_WORDS,
@@ -339,4 +350,5 @@ def support(target: Target) -> str:
         run=TICKET_RUN,
     )
     zeros = f"{ZEROS} = internal constant [64 x i8] zeroinitializer, align 64\n"
-    return zeros + _SHARE + walk + fault + float_state(target)
+    share = _SHARE.replace("{grain}", literal(grain, DType.F64))
+    return zeros + share + walk + fault + float_state(target)

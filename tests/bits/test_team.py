@@ -234,7 +234,7 @@ def test_a_caller_that_flushes_denormals(threads: int) -> None:
                 (Store("x", (g,), op("mul", load("x", g), const(0.5))),)),),
         (Entry("go", ("n",), (Launch("halve", ("x",), (n,)),)),),
     )  # fmt: skip
-    loaded = BACKEND.load(BACKEND.compile(made, {}), "tiny")
+    loaded = BACKEND.load(BACKEND.compile(made, {"grain": "0"}), "tiny")
     x = np.full(size, 0x00123456, "u4").view("f4")  # a denormal, as is its half
     expected = x.view("u4") >> 1
     old, new = np.zeros(1, "i8"), np.zeros(1, "i8")
@@ -307,7 +307,11 @@ t.ticket(4)
 before = threads()
 t.bits(64, 4)
 t.bits(5000, 1)
+small = t.BACKEND.load(t.BACKEND.compile(t.MADE), t.MADE.name)
+t.call(small, t.MADE, "go", {"n": 5000, "turns": 3}, t.start(5000), t.ticket(4))
 assert threads() == before
+t.call(small, t.MADE, "go", {"n": 500_000, "turns": 3}, t.start(500_000), t.ticket(4))
+assert threads() == before + 3
 """
     )
     assert result.returncode == 0, result.stderr

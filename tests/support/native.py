@@ -65,7 +65,8 @@ def program(
 
 @functools.lru_cache(maxsize=64)
 def compiled(made: loops.Program, options: tuple[tuple[str, str], ...] = ()) -> LLVMCode:
-    return BACKEND.load(BACKEND.compile(made, dict(options)), made.name)
+    """Load a program; even the smallest launch is shared among threads."""
+    return BACKEND.load(BACKEND.compile(made, {"grain": "0", **dict(options)}), made.name)
 
 
 def run(
