@@ -116,15 +116,10 @@ class _Checker:
     def run(self) -> Recipe:
         self._collect_keys()
         settings = self._settings()
-        model = self._model(settings)
-        elab = self._elaborator(model)
-        scope = Scope(Body(f"train {train_name(self.train)}", "file", None, ""), self.program.scope)
-        work = _Parts(elab, scope, model, self.keys, self.diagnostics)
+        work = self._parts(self._model(settings))
         frozen = work.freeze()
-        kept = tuple(
-            replace(p, trainable=False) if p.path in frozen else p for p in model.parameters
-        )
-        work.model = model = replace(model, parameters=kept)
+        if frozen:
+            work = self._parts(self._frozen(settings, work.model, frozen))
         data = work.attempt("data", work.data)
         penalty = work.attempt("regularize", work.penalty)
         updates = work.updates(self.train)
@@ -133,7 +128,20 @@ class _Checker:
         if penalty is not None:
             settings["regularize_node"] = penalty
         name = train_name(self.train)
-        return Recipe(name, model, data, updates, settings, self.train.span)
+        return Recipe(name, work.model, data, updates, settings, self.train.span)
+
+    def _parts(self, model: Model) -> _Parts:
+        body = Body(f"train {train_name(self.train)}", "file", None, "")
+        scope = Scope(body, self.program.scope)
+        return _Parts(self._elaborator(model), scope, model, self.keys)
+
+    def _frozen(self, settings: Mapping[str, Any], model: Model, frozen: set[str]) -> Model:
+        """Return the model in which what is frozen is not trained, and its layers do not train."""
+        model = self._model(settings, frozen_instances(model.parameters, frozen))
+        kept = [
+            replace(p, trainable=p.trainable and p.path not in frozen) for p in model.parameters
+        ]
+        return replace(model, parameters=tuple(kept))
 
     def _elaborator(self, model: Model) -> Elaborator:
         elab = Elaborator(model.precision, self.diagnostics, training=True, batch=model.batch)
@@ -196,7 +204,7 @@ class _Checker:
                 self._add(error)
         return found
 
-    def _model(self, settings: Mapping[str, Any]) -> Model:
+    def _model(self, settings: Mapping[str, Any], frozen: frozenset[str] = frozenset()) -> Model:
         """Elaborate the model; its faults and those of the block so far are told together."""
         name = self.train.model
         decl = next((m for m in self.program.models() if m.name.text == name.text), None)
@@ -210,7 +218,7 @@ class _Checker:
         precision = self.precision or settings.get("precision")
         try:
             given = self._given()
-            return elaborate_model(self.program, decl, self.config, precision, given)
+            return elaborate_model(self.program, decl, self.config, precision, given, frozen)
         except SourceError as error:
             self.diagnostics.extend(error.diagnostics)
             raise SourceError(self.diagnostics.sorted()) from None
@@ -226,6 +234,21 @@ class _Checker:
         except Fault as error:
             self._add(error)
         return Arguments(tuple(positional), named)
+
+
+def frozen_instances(parameters: Sequence[Parameter], frozen: set[str]) -> frozenset[str]:
+    """Return the paths of instances all of whose trainable parameters are frozen."""
+    holders: dict[str, bool] = {}
+    for parameter in parameters:
+        parts = parameter.path.split(".")
+        for k in range(1, len(parts)):
+            holder = ".".join(parts[:k])
+            still = not parameter.trainable or parameter.path in frozen
+            holders[holder] = holders.get(holder, True) and still
+    held = {p.path for p in parameters if p.trainable}
+    return frozenset(
+        h for h, still in holders.items() if still and any(p.startswith(f"{h}.") for p in held)
+    )
 
 
 def _leaves(named: Sequence[Named]) -> list[Node]:
@@ -300,7 +323,6 @@ class _Parts:
     scope: Scope
     model: Model
     keys: Mapping[str, ast.Setting]
-    diagnostics: Diagnostics
 
     def attempt(self, key: str, check: Callable[[ast.Expr], Any]) -> Any:
         """Return ``check`` of a key's value, None where the key is missing or wrong."""

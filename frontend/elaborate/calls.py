@@ -324,7 +324,7 @@ def run_instance(
             "a layer takes whole tensors",
             hint="apply it before, and subscript what it gives",
         )
-    with elab.applying(decl.name.text, site.span):
+    with elab.applying(decl.name.text, site.span), elab.running(instance.path):
         for param in decl.config:
             assert layer.config is not None
             inner.bind(param.name, layer.config[param.name.text], "config")

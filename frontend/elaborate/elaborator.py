@@ -23,6 +23,8 @@ from nnc.ir.types import DType, TensorType
 
 DEEPEST = 100
 """Applications inside one another before the elaborator takes them to be endless."""
+MOST_STEPS = 200_000
+"""Applications and turns of repeats in all: more is a program that would never be done."""
 _PYTHON_FRAMES = 20_000
 
 
@@ -42,7 +44,8 @@ class Elaborator:
     a parameter and of a buffer after the updates so far, and ``updates`` what it is to become.
     ``starting`` tells that a first value is being made, which is drawn once, not at each step;
     ``differentiating`` that a written gradient is. ``multiples`` are symbolic dims required to be
-    a multiple of a number, and ``dividing`` the requirements that say so.
+    a multiple of a number, and ``dividing`` the requirements that say so. ``frozen`` are the paths
+    of instances whose parameters are all frozen: they run as at inference.
     """
 
     precision: DType
@@ -62,7 +65,9 @@ class Elaborator:
     requirements: list[Requirement] = field(default_factory=list)
     multiples: dict[str, int] = field(default_factory=dict)
     dividing: list[Requirement] = field(default_factory=list)
+    steps: int = 0
     taken: set[str] = field(default_factory=set)
+    frozen: frozenset[str] = frozenset()
     site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
 
     # for the other parts of the frontend ----------------------------------------------------------
@@ -140,11 +145,34 @@ class Elaborator:
                 notes=["the innermost are " + " in ".join(reversed(chain))],
                 hint="let config end the recursion: if depth == 0 { return x }",
             )
+        self.spend(span)
         self.frames.append(Frame(name, span))
         try:
             yield
         finally:
             self.frames.pop()
+
+    @contextmanager
+    def running(self, path: str | None) -> Iterator[None]:
+        """Stand inside the body of the instance at ``path``."""
+        before = self.training
+        self.training = before and path not in self.frozen
+        try:
+            yield
+        finally:
+            self.training = before
+
+    def spend(self, span: Span) -> None:
+        """Count an application or a turn of a repeat; raise Fault where there are too many."""
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise fault(
+                "E0219",
+                f"the program is not done after {MOST_STEPS} applications and repeats",
+                span,
+                "given up here",
+                hint="applications that double at each level grow without bound",
+            )
 
     def claim(self, path: str, site: ast.Node, span: Span) -> None:
         """Take a path for what ``site`` declares; raise Fault where something else has it."""

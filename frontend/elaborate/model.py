@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnc.frontend import ast
-from nnc.frontend.diagnostics import Diagnostics, SourceError
+from nnc.frontend.diagnostics import Diagnostic, Diagnostics, SourceError
 from nnc.frontend.elaborate.calls import is_layer
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import Elaborator, deep_python, wrong_value
@@ -257,8 +257,11 @@ def elaborate_model(
     config: Mapping[str, Any] | None = None,
     precision: str | None = None,
     given: Arguments | None = None,
+    frozen: frozenset[str] = frozenset(),
 ) -> Model:
     """Elaborate one model of a program; ``given`` are config values written in a train block.
+
+    The instances at the paths ``frozen`` run as at inference when the rest trains.
 
     Raises SourceError with every diagnostic found.
     """
@@ -268,12 +271,21 @@ def elaborate_model(
         while True:
             attempt = Diagnostics()
             attempt.extend(diagnostics)
-            passes = _Passes(program, decl, attempt, multiples, config or {}, precision, given)
+            passes = _Passes(
+                program, decl, attempt, multiples, config or {}, precision, given, frozen
+            )
             model = passes.run()
             if not multiples.grow(*passes.multiples_found()):
                 break
     attempt.check()
     return multiples.settle(model)
+
+
+def _too_deep(decl: ast.Model) -> Diagnostic:
+    return fault(
+        "E0219", f"the model {decl.name} is nested too deeply", decl.name.span,
+        hint="expressions and applications inside one another must have an end",
+    ).diagnostic  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -287,6 +299,7 @@ class _Passes:
     config: Mapping[str, Any]
     precision: str | None
     given: Arguments | None
+    frozen: frozenset[str] = frozenset()
     runs: list[Elaborator] = field(default_factory=list)
 
     def run(self) -> Model:
@@ -323,6 +336,7 @@ class _Passes:
     ) -> tuple[Mode, ModelBuilder, Mapping[str, Any]]:
         self.runs.append(elab)
         elab.training = training
+        elab.frozen = self.frozen
         elab.batch = batch_dim(self.decl)
         home = self.program.scope
         sites = elab.site_tables.get(self.decl)

@@ -312,3 +312,28 @@ def test_choosing_among_train_blocks() -> None:
 
 def test_unknown_model() -> None:
     assert told("optimizer = adam()", head="train Nte") == [("E0412", "Nte")]
+
+
+def test_a_layer_that_is_frozen_runs_as_at_inference() -> None:
+    text = """
+layer block()(x: float[b, n]) -> float[b, n] {
+    return x |> linear(n) |> dropout(0.5) |> batch_norm()
+}
+model M {
+    input x: float[batch, 3]
+    first = block()
+    loss mean(x |> first |> block() |> linear(1))
+}
+train M { optimizer = sgd(0.1)
+    freeze = "first.**" }
+"""
+    found = recipe_of(text)
+    assert [u.name for u in found.model.training.updates] == [
+        "block.batch_norm.mean", "block.batch_norm.var",
+    ]  # fmt: skip
+    assert all(not u.path.startswith("first.") for u in found.updates)
+    none = recipe_of(text.replace('freeze = "first.**"', ""))
+    assert len(none.model.training.updates) == 4
+    # only a part of the layer is frozen: it still trains
+    part = recipe_of(text.replace("first.**", "first.linear.**"))
+    assert len(part.model.training.updates) == 4
