@@ -15,7 +15,7 @@ from nnc.frontend.elaborate.values import Element, Float, Int, Tensor, TupleValu
 from nnc.ir import build, scalar
 from nnc.ir.expr import Expr
 from nnc.ir.graph import Node, Reshape
-from nnc.ir.index import Size, axis, exact_div, product
+from nnc.ir.index import Size, exact_div, product
 from nnc.ir.span import Span
 from nnc.ir.types import TensorType
 
@@ -254,21 +254,28 @@ def _join(nodes: Sequence[Node], along: int, span: Span) -> Node:
     axes = build.axes_for(shape)
     here = build.subscripts(axes)
     outside = 0.0 if nodes[0].type.dtype.is_float else 0
-    body: Expr | None = None
-    for k in reversed(range(len(nodes))):
+    guard = outside if len(nodes) > 1 else None
+    parts: list[Expr] = []
+    for k, node in enumerate(nodes):
         index: list[Size] = list(here)
         index[along] = here[along] - starts[k]
-        if body is None and k == 0:
-            body = build.read(nodes[k], k, *index)
-            continue
-        part = build.read(nodes[k], k, *index, outside=outside)
-        if body is None:
-            body = part
-            continue
-        inside = scalar.apply("lt", scalar.position(here[along]), scalar.position(starts[k + 1]))
-        body = scalar.select(inside, part, body)
-    assert body is not None
+        parts.append(build.read(node, k, *index, outside=guard))
+    body = _choose(parts, starts, here[along])
     return build.form(axes, here, body, nodes, shape, span=span)
+
+
+def _choose(parts: Sequence[Expr], starts: Sequence[Size], at: Size) -> Expr:
+    """Return the part whose range ``at`` lies in: part k begins at ``starts[k]``.
+
+    The choices are halved, so that their depth is small however many there are.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    before = scalar.apply("lt", scalar.position(at), scalar.position(starts[middle]))
+    low = _choose(parts[:middle], starts[:middle], at)
+    high = _choose(parts[middle:], starts[middle:], at)
+    return scalar.select(before, low, high)
 
 
 def stack(
@@ -304,10 +311,8 @@ def stacked(
     axes = build.axes_for(shape)
     here = build.subscripts(axes)
     index = [*here[:along], *here[along + 1 :]]
-    body: Expr = build.read(nodes[-1], len(nodes) - 1, *index)
-    for k in reversed(range(len(nodes) - 1)):
-        is_k = scalar.apply("eq", scalar.position(axis(axes[along][0])), scalar.position(k))
-        body = scalar.select(is_k, build.read(nodes[k], k, *index), body)
+    parts: list[Expr] = [build.read(node, k, *index) for k, node in enumerate(nodes)]
+    body = _choose(parts, range(len(nodes)), here[along])
     return build.form(axes, here, body, nodes, shape, span=span)
 
 

@@ -11,7 +11,7 @@ from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.parameters import element_type
 from nnc.frontend.elaborate.scope import Binding, Scope
-from nnc.frontend.elaborate.shapes import declared_shape, pattern
+from nnc.frontend.elaborate.shapes import LARGEST, declared_shape, pattern
 from nnc.frontend.elaborate.values import Poison, Tensor
 from nnc.ir.graph import Leaf, Node
 from nnc.ir.index import dims_of
@@ -87,6 +87,8 @@ def held_type(
             f"{type} has the symbolic dim {symbolic[0]}",
             hint=f"give the dim a number where the input is declared, in place of {symbolic[0]}",
         )
+    if isinstance(type.size, int) and type.size > LARGEST:
+        raise fault("E0211", f"{type} is too large", declared.span, f"{type.size} elements")
     if word == "param" and not dtype.is_float:
         raise fault(
             "E0206", f"a param is trained, so its elements are decimals, not {dtype}",

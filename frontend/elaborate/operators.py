@@ -31,7 +31,6 @@ from nnc.ir.types import DType
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
-
     from nnc.frontend.elaborate.scope import Scope
 
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
@@ -143,7 +142,7 @@ def _whole_power(x: Size, y: Size, right: Operand) -> Value:
         if isinstance(x, int) and x:
             return Float(float(x) ** y)
         raise fault("E0210", "a negative power of a whole number", right.span, f"this is {y}")
-    if y > 4096 or (isinstance(x, int) and abs(x) > 1 and y > 512):
+    if y > (MOST_FACTORS if not isinstance(x, int) else 512 if abs(x) > 1 else y):
         raise fault("E0210", "the exponent is too large", right.span, f"this is {y}")
     result: Size = 1
     for _ in range(y):

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.scope import Scope
 
 
+LARGEST = 1 << 40
+"""The largest dim: sizes and offsets in bytes must fit into 64 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """The declared dims of one tensor: those before ``..``, its name, and those after."""
@@ -234,4 +238,6 @@ def known_dim(elab: Elaborator, scope: Scope, dim: ast.Expr) -> Size:
         raise fault("E0206", f"{text(dim)} is not a size", dim.span, describe(value))
     if isinstance(value.size, int) and value.size < 0:
         raise fault("E0211", f"a dim of {value.size}", dim.span, "a size is at least 0")
+    if isinstance(value.size, int) and value.size > LARGEST:
+        raise fault("E0211", f"a dim of {value.size}", dim.span, f"a size is at most {LARGEST}")
     return value.size

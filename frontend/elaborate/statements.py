@@ -239,6 +239,7 @@ def repeat(elab: Elaborator, scope: Scope, node: ast.Repeat, wanted: bool) -> Va
     try:
         for i in range(times):
             scope.home.names[node.index.text] = Binding(Int(i), node.index.span, "index")
+            elab.spend(node.span)
             body.loops = (*outer, i)
             body.yields = []
             if run_block(elab, scope, node.body) is not None:

@@ -216,3 +216,18 @@ def test_a_hostile_program_ends_in_a_message() -> None:
     found = [d.code for d in wrong(body)]
     assert set(found) <= {"E0210", "E0211", "E0219", "E0223", "E0101", "E0201"}
     assert {"E0210", "E0219"} <= set(found)
+
+
+def test_work_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnc.frontend.elaborate.elaborator.MOST_STEPS", 500)
+    text = """
+        fn tree(x: float[..s], depth: int) -> float[..s] {
+            if depth == 0 { return x }
+            return tree(x, depth - 1) + tree(x, depth - 1)
+        }
+        model M() {
+            input x: float[b, 4]
+            output y = tree(x, 60)
+        }
+    """
+    assert "E0219" in codes(text)

@@ -254,3 +254,11 @@ def test_the_library_on_tensors_of_one_number_and_many() -> None:
         ("y = mse(x, 1)", ((X - 1) ** 2).mean()),
     ):
         np.testing.assert_allclose(output(body, x=X), expected, rtol=1e-12, err_msg=body)
+
+
+def test_many_parts_are_joined() -> None:
+    body = "ys = repeat k < 9 { yield (k + 1)*x }\ny = concat(" + ", ".join(
+        f"ys[{k}]" for k in range(9)
+    )
+    found = output(body + ", axis = 0)", x=X)
+    np.testing.assert_allclose(found, np.concatenate([(k + 1) * X for k in range(9)]))
