@@ -33,7 +33,6 @@ class Literals:
         self._original = original
         self._diagnostics = diagnostics
 
-
     # places -----------------------------------------------------------------------------------
 
     def _extent(self, children: Children) -> Span:
@@ -52,7 +51,6 @@ class Literals:
 
     def _error(self, code: str, message: str, span: Span, label: str, **more: Any) -> None:
         self._diagnostics.add(Diagnostic(code, message, span, label, **more))
-
 
     # literals ---------------------------------------------------------------------------------
 
