@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LINTED := nnc grammar frontend ir passes backends runtime tests benchmarks examples
 
-.PHONY: help demo test lint format bench slow clean
+.PHONY: help demo test lint format bench docs slow clean
 
 help:            ## list these targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,5 +37,9 @@ format: $(STAMP) ## format the code
 bench: $(STAMP)  ## compare with PyTorch and JAX, where they are installed
 	$(BIN)/python -m benchmarks.run
 
+docs: $(STAMP)   ## write the documentation as web pages, in docs/_build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+
 clean:           ## remove what the other targets made
-	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build
