@@ -276,19 +276,41 @@ def _shift(b: Builder, name: str, args: list[Value]) -> Value:
 
 
 def _mulhi(b: Builder, _name: str, args: list[Value]) -> Value:
+    """Return the upper half of a product of twice the width."""
     x, y = args
     bits = 8 * x.dtype.bytes
+    if x.lanes > 1 and x.dtype is DType.U32:
+        return _mulhi_pairs(b, x, y)
     wide = vector(f"i{2 * bits}", x.lanes)
     extend = "sext" if x.dtype in SIGNED else "zext"
+    wx, wy = (b.pure(f"{extend} {v.typed} to {wide}", v.depth)[0] for v in (x, y))
     depth = max(x.depth, y.depth)
-    wx, _ = b.pure(f"{extend} {x.typed} to {wide}", x.depth)
-    wy, _ = b.pure(f"{extend} {y.typed} to {wide}", y.depth)
     product, _ = b.pure(f"mul {wide} {wx}, {wy}", depth)
     width = f"splat (i{2 * bits} {bits})" if x.lanes > 1 else str(bits)
     high, _ = b.pure(f"lshr {wide} {product}, {width}", depth)
-    return b.make(
-        x.dtype, x.lanes, f"trunc {wide} {high} to {register_type(x.dtype, x.lanes)}", args
+    text = f"trunc {wide} {high} to {register_type(x.dtype, x.lanes)}"
+    return b.make(x.dtype, x.lanes, text, args)
+
+
+def _mulhi_pairs(b: Builder, x: Value, y: Value) -> Value:
+    """Multiply even and odd lanes apart, each where it lies in a lane of 64 bits.
+
+    Half of the instructions that widening, narrowing and joining take. Even lanes are the low
+    halves of pairs on the little-endian machines that there are.
+    """
+    pairs = x.lanes // 2
+    wide = DType.U64
+    low, width = constant(2**32 - 1, wide, pairs), constant(32, wide, pairs)
+    high = constant(2**64 - 2**32, wide, pairs)
+    p, q = (
+        b.make(wide, pairs, f"bitcast {v.typed} to {register_type(wide, pairs)}", [v])
+        for v in (x, y)
     )
+    even = binary(b, "mul", binary(b, "and", p, low), binary(b, "and", q, low))
+    odd = binary(b, "mul", binary(b, "lshr", p, width), binary(b, "lshr", q, width))
+    joined = binary(b, "or", binary(b, "lshr", even, width), binary(b, "and", odd, high))
+    text = f"bitcast {joined.typed} to {register_type(x.dtype, x.lanes)}"
+    return b.make(x.dtype, x.lanes, text, [joined])
 
 
 _Emit = Callable[[Builder, str, list[Value]], Value]
