@@ -60,7 +60,7 @@ def admit(port: Port, value: object) -> Array:
             f"'{port.name}' has {array.ndim} dims where the model declares {port.type.rank}",
             (f"given: {list(array.shape)}", f"declared: {port.type}"),
         )
-    return check_range(port, np.ascontiguousarray(_converted(port, array, want)))
+    return check_range(port, np.asarray(_converted(port, array, want), order="C"))
 
 
 def _converted(port: Port, array: Array, want: DType) -> Array:

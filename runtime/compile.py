@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nnc.passes.pipeline import optimize
-
 from nnc.ir import loops
-from nnc.ir.graph import Graph
+from nnc.ir.expr import Expr
+from nnc.ir.graph import Form, Graph
 from nnc.ir.index import Dim
-from nnc.ir.model import Model, Recipe
+from nnc.ir.model import Model, Recipe, Requirement
 from nnc.passes.lower import LowerOptions, lower
 from nnc.passes.math import expand
+from nnc.passes.pipeline import optimize
 from nnc.passes.plan import live_ranges
 from nnc.runtime.assemble import Assembly, assemble
 from nnc.runtime.manifest import Check, Compiled, EntryInfo, Manifest, ParameterInfo
@@ -89,7 +89,7 @@ def manifest_of(
             (o.name, tuple(map(str, o.node.type.shape))) for o in model.inference.outputs
         ),
         parameters=tuple(ParameterInfo(p.path, p.type, p.trainable) for p in model.parameters),
-        checks=tuple(Check(r.message, r.facts) for r in model.requirements),
+        checks=tuple(Check(r.message, condition_of(r)) for r in model.requirements),
         buffers=tuple(b for b in program.buffers),
         entries=entries,
         sites=program.sites,
@@ -98,6 +98,13 @@ def manifest_of(
         seed=seed,
         settings=plain_settings(recipe.settings) if recipe is not None else {},
     )
+
+
+def condition_of(requirement: Requirement) -> Expr:
+    """Return what a requirement asks, as an expression over sizes."""
+    form = requirement.value.op
+    assert isinstance(form, Form), "a requirement is one scalar form of positions"
+    return form.body
 
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

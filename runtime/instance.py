@@ -18,10 +18,10 @@ from nnc.backends.base import (
     VERSION,
     Code,
 )
-from nnc.ir.index import dims_of, evaluate
 from nnc.ir.loops import Buffer
 from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
+from nnc.runtime.conditions import dims_in, holds
 from nnc.runtime.errors import UserError
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import Allocator, address, aligned, byte_size, lay_out, view
@@ -127,10 +127,10 @@ class Instance:
 
     def _check(self, dims: Mapping[str, int]) -> None:
         for check in self.manifest.checks:
-            for fact in check.facts:
-                if dims_of(fact) <= dims.keys() and evaluate(fact, dims) < 0:
-                    sizes = ", ".join(f"{k} = {v}" for k, v in dims.items())
-                    raise UserError("E0609", check.message, (f"given {sizes}", f"{fact} < 0"))
+            needed = dims_in(check.condition)
+            if needed <= dims.keys() and not holds(check.condition, dims):
+                sizes = ", ".join(f"{name} = {dims[name]}" for name in sorted(needed))
+                raise UserError("E0609", check.message, (f"given {sizes}",))
 
     def _plan(self, entry: str, dims: dict[str, int]) -> Bound:
         info = self.manifest.entries[entry]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nnc.ir.expr import Apply, Const, Expr, Position
 from nnc.ir.index import Atom, Axis, Dim, FloorDiv, Mod, Poly, Size, floordiv, mod, product
 from nnc.ir.loops import Buffer, Site
 from nnc.ir.model import Port
@@ -38,10 +39,10 @@ class ParameterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A requirement on dims: every size of ``facts`` must be at least 0."""
+    """A requirement on dims: ``condition`` must hold at every call (see ``conditions``)."""
 
     message: str
-    facts: tuple[Size, ...]
+    condition: Expr
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def encode(value: Any) -> Any:
         case Mapping():
             return {"map": {str(k): encode(v) for k, v in value.items()}}
         case _ if dataclasses.is_dataclass(value) and type(value).__name__ in _CLASSES:
-            fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            fields = {
+                f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+            }
             return {"is": type(value).__name__, **fields}
         case _:
             raise TypeError(f"{type(value).__name__} cannot stand in a manifest")
@@ -150,7 +153,7 @@ _CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         Manifest, EntryInfo, ParameterInfo, Check, Live, Summary, Buffer, Site, Port, Span,
-        TensorType,
+        TensorType, Const, Position, Apply,
     )
 }  # fmt: skip
 

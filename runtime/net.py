@@ -137,11 +137,18 @@ class Net:
         self,
         data: Mapping[str, object] | None = None,
         *,
-        split: str = "validation",
+        split: str | None = None,
         batch: int | None = None,
     ) -> dict[str, float]:
-        """Return every loss and metric over all of ``data``, or over a split of the file's own."""
-        chosen = self.splits().named(split) if data is None else split_of(self._ports(), data)
+        """Return every loss and metric over all of ``data``, or over a split of the file's own.
+
+        ``split`` is train, validation or test; by default the held-out rows, if there are any.
+        """
+        if data is not None:
+            chosen = split_of(self._ports(), data)
+        else:
+            splits = self.splits()
+            chosen = splits.named(split or ("train" if splits.validation is None else "validation"))
         size = batch or max(self._executor.manifest.settings.get("batch", 1), EVALUATION_ROWS)
         return self._executor.evaluate(chosen, size)
 
