@@ -332,18 +332,18 @@ def multiply_add(a: Value, b: Value, c: Value, dtype: DType, *, fused: bool) -> 
     if dtype is not DType.F64:
         exact = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
         return numbers.convert(exact, DType.F64, dtype)
-    product = a * b
+    product: Value = a * b
     total = product + c
     of_product = _product_error(a, b, product)
     of_sum = (product - (total - (total - product))) + (c - (total - product))
     rounded = total + (of_product + of_sum)
-    return np.where(np.isfinite(rounded), rounded, total)
+    return np.asarray(np.where(np.isfinite(rounded), rounded, total))
 
 
 def _product_error(a: Value, b: Value, product: Value) -> Value:
     """Return what rounding took from a product of f64 (T. J. Dekker, 1971)."""
     (a1, a2), (b1, b2) = _halves(a), _halves(b)
-    return ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+    return np.asarray(((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2)
 
 
 def _halves(x: Value) -> tuple[Value, Value]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nnc.ir import loops
 from nnc.ir.expr import Const
 from nnc.ir.loops import Expr, Fold, Let, Load, Local, Op, Stmt
+from nnc.ir.loops_walk import (
+    Numbering,
+    bound_names,
+    expressions,
+    parts,
+    statements,
+    walk,
+    with_expressions,
+    with_parts,
+)
 from nnc.ir.scalar import OPS
 from nnc.ir.types import DType
 from nnc.passes.math import exp_log, power, sigmoids, trig
@@ -51,14 +61,11 @@ Bodied = TypeVar("Bodied", loops.Kernel, loops.Function)
 
 
 def _expand_body(item: Bodied) -> Bodied:
-    if not any(_foreign(e) for s in _statements(item.body) for e in _expressions(s)):
+    if not any(_foreign(expressions(s)) for s in statements(item.body)):
         return item
     taken = {p.name for p in item.params}
     taken.update(item.sizes if isinstance(item, loops.Function) else (*item.dims, *item.grid))
-    for stmt in _statements(item.body):
-        match stmt:
-            case Let(name) | loops.Cell(name) | loops.For(name):
-                taken.add(name)
+    taken |= bound_names(item.body)
     return replace(item, body=_Expander(taken).block(item.body))
 
 
@@ -109,25 +116,25 @@ class _Expander:
                 stmt = replace(stmt, body=self.block(body))
             case loops.If(then=then, otherwise=otherwise):
                 stmt = replace(stmt, then=self.block(then), otherwise=self.block(otherwise))
-        roots = _expressions(stmt)
-        if not any(_foreign(e) for e in roots):
+        roots = expressions(stmt)
+        if not _foreign(roots):
             yield stmt
             return
-        numbering = _Numbering()
+        numbering = Numbering()
         changed = [_expanded(e) for e in roots]
         lets, values = self.bind(numbering, [numbering.number(e) for e in changed])
         yield from lets
-        yield _with_expressions(stmt, values)
+        yield with_expressions(stmt, values)
 
-    def bind(self, numbering: _Numbering, roots: list[int]) -> tuple[list[Stmt], list[Expr]]:
+    def bind(self, numbering: Numbering, roots: list[int]) -> tuple[list[Stmt], list[Expr]]:
         """Bind what is used twice by a ``Let``, and rebuild the roots."""
         uses = Counter(roots)
-        for parts in numbering.parts:
-            uses.update(parts)
+        for inner in numbering.parts:
+            uses.update(inner)
         lets: list[Stmt] = []
         values: list[Expr] = []
-        for number, (expr, parts) in enumerate(zip(numbering.exprs, numbering.parts, strict=True)):
-            value = _with_parts(expr, [values[p] for p in parts])
+        for number, (expr, inner) in enumerate(zip(numbering.exprs, numbering.parts, strict=True)):
+            value = with_parts(expr, [values[p] for p in inner])
             if uses[number] > 1 and isinstance(expr, Op | Load | Fold):
                 name = self.fresh()
                 lets.append(Let(name, value))
@@ -144,151 +151,18 @@ class _Expander:
                 return name
 
 
-@dataclass(slots=True)
-class _Numbering:
-    """Numbers the distinct expressions of a statement, operands first.
-
-    ``seen`` goes by identity: the roots must be kept while the numbering is in use.
-    """
-
-    exprs: list[Expr] = field(default_factory=list)
-    parts: list[tuple[int, ...]] = field(default_factory=list)
-    seen: dict[int, int] = field(default_factory=dict)
-    known: dict[tuple[object, ...], int] = field(default_factory=dict)
-
-    def number(self, root: Expr) -> int:
-        """The number of ``root``; without recursion, for long polynomials are deep."""
-        stack = [root]
-        while stack:
-            expr = stack[-1]
-            missing = [p for p in _parts(expr) if id(p) not in self.seen]
-            if missing:
-                stack.extend(reversed(missing))
-                continue
-            stack.pop()
-            if id(expr) not in self.seen:
-                self.seen[id(expr)] = self._add(expr)
-        return self.seen[id(root)]
-
-    def _add(self, expr: Expr) -> int:
-        parts = tuple(self.seen[id(p)] for p in _parts(expr))
-        key = (*_shape(expr), parts)
-        if key not in self.known:
-            self.known[key] = len(self.exprs)
-            self.exprs.append(expr)
-            self.parts.append(parts)
-        return self.known[key]
-
-
-def _shape(expr: Expr) -> tuple[object, ...]:
-    """What an expression is, beside its parts."""
-    match expr:
-        case Op(name, _, dtype):
-            return "op", name, dtype
-        case Load(source, index, dtype, mask, other):
-            return "load", source, index, dtype, mask is None, other is None
-        case Fold(op, _, dtype):
-            return "fold", op, dtype
-        case _:
-            return (expr,)
-
-
-def _parts(expr: Expr) -> tuple[Expr, ...]:
-    match expr:
-        case Op(_, args):
-            return args
-        case Load(mask=mask, other=other):
-            return tuple(e for e in (mask, other) if e is not None)
-        case Fold(_, value):
-            return (value,)
-        case _:
-            return ()
-
-
-def _with_parts(expr: Expr, parts: list[Expr]) -> Expr:
-    match expr:
-        case Op(name, _, dtype):
-            return Op(name, tuple(parts), dtype)
-        case Load(mask=mask, other=other):
-            rest = iter(parts)
-            mask = None if mask is None else next(rest)
-            return replace(expr, mask=mask, other=None if other is None else next(rest))
-        case Fold():
-            return replace(expr, value=parts[0])
-        case _:
-            return expr
-
-
-def _foreign(root: Expr) -> bool:
-    """Whether some operation in ``root`` is not native."""
-    stack, seen = [root], set()
-    while stack:
-        expr = stack.pop()
-        if id(expr) in seen:
-            continue
-        seen.add(id(expr))
-        if isinstance(expr, Op) and not OPS[expr.name].native:
-            return True
-        stack.extend(_parts(expr))
-    return False
+def _foreign(roots: Sequence[Expr]) -> bool:
+    """Whether some operation is not native."""
+    return any(isinstance(e, Op) and not OPS[e.name].native for e in walk(roots))
 
 
 def _expanded(root: Expr) -> Expr:
     """``root`` with every operation expanded, each distinct one once."""
     done: dict[int, Expr] = {}
     same: dict[Expr, Expr] = {}
-    stack = [root]
-    while stack:
-        expr = stack[-1]
-        missing = [p for p in _parts(expr) if id(p) not in done]
-        if missing:
-            stack.extend(reversed(missing))
-            continue
-        stack.pop()
-        if id(expr) in done:
-            continue
+    for expr in walk([root]):
         if expr not in same:
-            new = _with_parts(expr, [done[id(p)] for p in _parts(expr)])
+            new = with_parts(expr, [done[id(p)] for p in parts(expr)])
             same[expr] = expand_op(new) if isinstance(new, Op) else new
         done[id(expr)] = same[expr]
     return done[id(root)]
-
-
-def _statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
-    for stmt in body:
-        yield stmt
-        match stmt:
-            case loops.For(body=inner):
-                yield from _statements(inner)
-            case loops.If(then=then, otherwise=otherwise):
-                yield from _statements((*then, *otherwise))
-
-
-def _expressions(stmt: Stmt) -> list[Expr]:
-    match stmt:
-        case loops.If(condition):
-            return [condition]
-        case Let(_, value):
-            return [value]
-        case loops.Cell(init=init) if init is not None:
-            return [init]
-        case loops.Store(value=value, mask=mask):
-            return [value] if mask is None else [value, mask]
-        case loops.Check(ok=ok, value=value):
-            return [ok, value]
-    return []
-
-
-def _with_expressions(stmt: Stmt, values: list[Expr]) -> Stmt:
-    match stmt:
-        case loops.If():
-            return replace(stmt, condition=values[0])
-        case Let():
-            return replace(stmt, value=values[0])
-        case loops.Cell():
-            return replace(stmt, init=values[0])
-        case loops.Store(mask=mask):
-            return replace(stmt, value=values[0], mask=None if mask is None else values[1])
-        case loops.Check():
-            return replace(stmt, ok=values[0], value=values[1])
-    return stmt
