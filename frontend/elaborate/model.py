@@ -349,7 +349,7 @@ class _Passes:
         scope = Scope(body, home)
         config: Mapping[str, Any] = {}
         try:
-            arguments = config_arguments(self.decl, self.config, self.given)
+            arguments = config_arguments(self.decl, self.config, self.given, home)
             bound = bind_config(elab, name, self.decl.config, scope, arguments, self.decl.name.span)
             config = settled_config(bound)
         except Fault as error:

@@ -10,6 +10,7 @@ from nnc.frontend.diagnostics import SourceError
 from nnc.frontend.elaborate.convert import Operand
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.parameters import Arguments
+from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.types import NAMED, PRECISIONS
 from nnc.frontend.elaborate.values import Bool, Float, Int, Text, Value
 from nnc.ir.types import DType
@@ -28,11 +29,12 @@ def precision_type(name: str | None) -> DType:
 
 
 def config_arguments(
-    decl: ast.Model, config: Mapping[str, Any], given: Arguments | None
+    decl: ast.Model, config: Mapping[str, Any], given: Arguments | None, scope: Scope
 ) -> Arguments:
     """Join config given by name from outside with what a train block gives; outside wins.
 
-    Raises Fault for a name that the model does not have, or a value of no use.
+    ``scope`` is the file's, in which the names of functions are looked up. Raises Fault for a name
+    that the model does not have, or a value of no use.
     """
     named = dict(given.named) if given is not None else {}
     positional = given.positional if given is not None else ()
@@ -50,15 +52,24 @@ def config_arguments(
                 notes=[f"its config is {', '.join(params)}"] if params else ["it has none"],
                 hint=hint,
             )
-        operand = Operand(outside_value(param, value), param.span, name)
+        operand = Operand(outside_value(param, value, scope), param.span, name)
         named[name] = (param.name, operand)
     extra = positional[len(decl.config) :]
     return Arguments(extra, named)
 
 
-def outside_value(param: ast.Parameter, value: Any) -> Value:
+def outside_value(param: ast.Parameter, value: Any, scope: Scope) -> Value:
     """Return a Python value, or the text that the command was given, as a value."""
     kind = param.type.name.text if isinstance(param.type, ast.TensorTypeExpr) else None
+    if isinstance(value, str) and kind == "fn":
+        found = scope.find_callable(value)
+        if found is None:
+            hint, _ = did_you_mean(value, scope.known(), None)
+            raise fault(
+                "E0224", f"the config {param.name} is a function, and {value!r} names none",
+                param.span, hint=hint,
+            )  # fmt: skip
+        return found.value
     if isinstance(value, str) and kind not in ("text", None):
         value = _read(param, kind, value)
     match value:
