@@ -14,9 +14,8 @@ from nnc.ir.loops import Expr, Load, Op
 from nnc.passes.align import Axes
 from nnc.passes.fuse import Group, stage_loads
 from nnc.passes.schedule.exprs import rewrite, walk
-from nnc.passes.schedule.rows import Phase
+from nnc.passes.schedule.nested import Nested, Phase
 from nnc.passes.schedule.stage import Stage, rename_axes
-from nnc.passes.schedule.strategies import Nested
 
 CHEAP_OPS = frozenset(
     {"add", "sub", "mul", "neg", "abs", "max", "min", "mad", "and", "or", "not", "xor", "select"}

@@ -72,6 +72,11 @@ class Group:
         return {m.stage.target: m.stage for m in self.members}
 
     @property
+    def pieces(self) -> bool:
+        """Whether the members compute parts of one tensor."""
+        return len(self.members) != len(self.targets)
+
+    @property
     def contraction(self) -> bool:
         """Whether a member multiplies operands that are used again along other outer axes."""
         return any(_reuses(m.stage) for m in self.members)

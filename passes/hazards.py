@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from nnc.ir.index import product
-from nnc.ir.loops import Barrier, Buffer, Kernel, Launch, Step
+from nnc.ir.loops import Barrier, Buffer, Kernel, Launch, Repeat, Step, When
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Names of the buffers that a launch reads and writes."""
+    """Names of the buffers that a step reads and writes."""
 
     reads: frozenset[str]
     writes: frozenset[str]
@@ -49,32 +49,74 @@ def _part(buffer: Buffer, by_name: Mapping[str, Buffer]) -> tuple[str, int, int]
     return block.name, start, start + size if isinstance(size, int) else 1 << 62
 
 
-def touched(launch: Launch, kernel: Kernel) -> Touched:
-    """What ``launch`` reads and writes."""
-    pairs = list(zip(launch.views, kernel.params, strict=True))
-    return Touched(
-        frozenset(v for v, p in pairs if "r" in p.access),
-        frozenset(v for v, p in pairs if "w" in p.access),
-    )
+def touched(step: Step, kernels: Mapping[str, Kernel]) -> Touched:
+    """What ``step`` reads and writes, on whichever way it takes."""
+    reads: set[str] = set()
+    writes: set[str] = set()
+    for launch in launches_in((step,)):
+        for view, param in zip(launch.views, kernels[launch.kernel].params, strict=True):
+            if "r" in param.access:
+                reads.add(view)
+            if "w" in param.access:
+                writes.add(view)
+    return Touched(frozenset(reads), frozenset(writes))
+
+
+def launches_in(steps: Iterable[Step]) -> Iterator[Launch]:
+    """Every launch of ``steps``, those of both ways of a choice too."""
+    for step in steps:
+        match step:
+            case Launch():
+                yield step
+            case Repeat(steps=inner):
+                yield from launches_in(inner)
+            case When(steps=then, otherwise=otherwise):
+                yield from launches_in((*then, *otherwise))
+            case _:
+                pass
+
+
+def renamed(step: Step, change: Callable[[Launch], Launch]) -> Step:
+    """Change every launch of ``step``."""
+    match step:
+        case Launch():
+            return change(step)
+        case Repeat(steps=inner):
+            return replace(step, steps=tuple(renamed(s, change) for s in inner))
+        case When(steps=then, otherwise=otherwise):
+            return replace(
+                step,
+                steps=tuple(renamed(s, change) for s in then),
+                otherwise=tuple(renamed(s, change) for s in otherwise),
+            )
+    return step
 
 
 def with_barriers(
-    launches: Sequence[Launch], kernels: Mapping[str, Kernel], memory: Memory
-) -> list[Step]:
-    """Put a barrier before each launch that depends on one since the barrier before."""
-    steps: list[Step] = []
+    steps: Iterable[Step], kernels: Mapping[str, Kernel], memory: Memory
+) -> tuple[Step, ...]:
+    """Put a barrier before each step that depends on one since the barrier before."""
+    result: list[Step] = []
     reads: set[str] = set()
     writes: set[str] = set()
-    for launch in launches:
-        use = touched(launch, kernels[launch.kernel])
+    for step in steps:
+        use = touched(step, kernels)
         if (
             memory.clash(use.reads, writes)
             or memory.clash(use.writes, writes)
             or memory.clash(use.writes, reads)
         ):
-            steps.append(Barrier())
+            result.append(Barrier())
             reads, writes = set(), set()
         reads |= use.reads
         writes |= use.writes
-        steps.append(launch)
-    return steps
+        result.append(_inside(step, kernels, memory))
+    return tuple(result)
+
+
+def _inside(step: Step, kernels: Mapping[str, Kernel], memory: Memory) -> Step:
+    """``step`` with barriers in both ways of a choice."""
+    if not isinstance(step, When):
+        return step
+    then, otherwise = (with_barriers(s, kernels, memory) for s in (step.steps, step.otherwise))
+    return When(step.conditions, then, otherwise)

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nnc.ir.index import Axis, Size, axes_of, dims_of, substitute
-from nnc.passes.schedule.rows import Axes, Phase
+from nnc.passes.schedule.nested import Axes, Nested, Phase
 from nnc.passes.schedule.stage import Stage, change_stage, rename_axes, sizes_in_stage
-from nnc.passes.schedule.strategies import Nested
 
 OUTER, INNER = "ijklmnop", "rstuvwxyz"
 

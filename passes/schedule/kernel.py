@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nnc.ir.index import Size, dims_of
-from nnc.ir.loops import Cell, Check, Expr, For, If, Kernel, Launch, Let, Param, Site, Stmt, Store
+from nnc.ir.loops import (
+    Cell,
+    Check,
+    Expr,
+    For,
+    If,
+    Kernel,
+    Launch,
+    Let,
+    Param,
+    Site,
+    Step,
+    Stmt,
+    Store,
+)
 from nnc.ir.span import Span
 from nnc.ir.types import DType
 from nnc.passes.schedule.code import Code, used
@@ -38,13 +52,13 @@ class Sites:
 
 @dataclass(slots=True)
 class Work:
-    """What scheduling adds to: kernels, the launches of one entry, tensors for partial results."""
+    """What scheduling adds to: kernels, the steps of one entry, tensors for partial results."""
 
     tensor: Callable[[str], Tensor]
     scratch: Callable[[str, DType, Size], str]
     sites: Sites
     kernels: list[Kernel] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,7 +91,7 @@ def finish(
     stem = re.sub(r"[^A-Za-z0-9_]+", "_", hint).strip("_") or "kernel"
     name = f"{stem}_{len(work.kernels)}"
     work.kernels.append(Kernel(name, listed, tuple(dims), tuple(a for a, _ in grid), body, span))
-    work.launches.append(Launch(name, tuple(params.names), tuple(n for _, n in grid)))
+    work.steps.append(Launch(name, tuple(params.names), tuple(n for _, n in grid)))
 
 
 def _access(read: bool, written: bool) -> str:

@@ -19,6 +19,7 @@ from nnc.passes.schedule.code import Code
 from nnc.passes.schedule.exprs import cast, conjunction, mentions, rewrite
 from nnc.passes.schedule.lanes import Lanes
 from nnc.passes.schedule.nest import LANE, Env, Nest, Point
+from nnc.passes.schedule.nested import Axes, Phase
 from nnc.passes.schedule.reduce import (
     AnyAccumulator,
     Pairwise,
@@ -30,16 +31,7 @@ from nnc.passes.schedule.reduce import (
 from nnc.passes.schedule.stage import Guard, Stage, volume
 from nnc.passes.schedule.tiles import BLOCK_ELEMENTS, BLOCK_ROWS, Tile, block_of
 
-Axes = tuple[tuple[str, Size], ...]
 Known = dict[tuple[str, Size], Expr]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """Stages that share one pass over the same inner axes, an earlier one read at its point."""
-
-    inner: Axes
-    stages: tuple[Stage, ...]
 
 
 @dataclass(slots=True)
@@ -108,20 +100,37 @@ class _PhaseCode:
     def write(self) -> None:
         """Write the phase."""
         phase, lanes = self.phase, self.row.lanes
-        self.along = lanes.along(phase.inner, phase.stages) if lanes.inner else None
+        vectors = lanes.inner and not phase.pairwise
+        self.along = lanes.along(phase.inner, phase.stages) if vectors else None
         reductions = [s for s in phase.stages if s.reduce != "none"]
-        axes = tuple(sorted(phase.inner, key=lambda a: a[0] == self.along))
-        limit = BLOCK_ROWS if lanes.axis is not None else BLOCK_ELEMENTS
-        cut = block_of(axes, limit)
         ordered = [s for s in reductions if is_ordered(s.reduce, s.value.dtype)]
+        axes = tuple(sorted(phase.inner, key=lambda a: a[0] == self.along))
+        cut = self._cut(axes)
         if cut is None or not ordered:
+            ordered = []
             self._start(reductions)
-            self._loops([(a, 0, n) for a, n in axes], self.env, self._point)
+            self._loops([self._part(a, n) for a, n in axes], self.env, self._point)
         else:
             self._blocks(axes, cut, reductions, ordered)
         for stage in reductions:
-            if cut is None or stage not in ordered:
+            if stage not in ordered:
                 self.take(stage, self.running[stage.target].result())
+
+    def _cut(self, axes: Axes) -> tuple[int, int] | None:
+        """The axis along which a sum goes block by block, and how many points a block has."""
+        if self.phase.part is not None:
+            return None
+        if self.phase.pairwise:
+            return len(axes) - 1, 1
+        return block_of(axes, BLOCK_ROWS if self.row.lanes.axis is not None else BLOCK_ELEMENTS)
+
+    def _part(self, axis: str, extent: Size) -> tuple[str, Size, Size]:
+        """Where the loop over an inner axis starts, and how long it is."""
+        part = self.phase.part
+        if part is None or part.axis != axis:
+            return axis, 0, extent
+        start = Axis(part.number).as_poly() * part.block
+        return axis, start, self.row.nest.length(extent, start, part.block)
 
     def _start(self, stages: Sequence[Stage]) -> None:
         lanes = self.row.lanes.axis is not None or self.along is not None

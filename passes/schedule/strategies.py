@@ -3,54 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from nnc.ir.expr import Const
-from nnc.ir.index import Axis, Size, axes_of, dims_of, linear_in_axes
-from nnc.ir.loops import Store
+from nnc.ir.index import Size, axes_of, dims_of, linear_in_axes
+from nnc.ir.loops import Load, Store, When
+from nnc.passes.schedule.axes import tidy_axes
 from nnc.passes.schedule.code import Code
 from nnc.passes.schedule.contraction import as_contraction
 from nnc.passes.schedule.exprs import loads_of
 from nnc.passes.schedule.kernel import Params, Work, finish
 from nnc.passes.schedule.lanes import Lanes, choose
 from nnc.passes.schedule.nest import LANE, Nest, grid_axis
+from nnc.passes.schedule.nested import Nested
+from nnc.passes.schedule.plain import ELEMENT, plain
 from nnc.passes.schedule.reduce import identity
-from nnc.passes.schedule.rows import Phase, RowCode
+from nnc.passes.schedule.rows import RowCode
 from nnc.passes.schedule.scatter import scatter
+from nnc.passes.schedule.split import split
 from nnc.passes.schedule.stage import Stage, exprs_in_stage
 from nnc.passes.schedule.tiled import Shape, Tiled
 from nnc.passes.schedule.tiles import TASK_BYTES, tiles, typical
-
-Axes = tuple[tuple[str, Size], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """A group of stages under common outer axes; ``kept`` are the targets that go to memory."""
-
-    hint: str
-    outer: Axes
-    phases: tuple[Phase, ...]
-    kept: frozenset[str]
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All stages in order."""
-        return tuple(s for p in self.phases for s in p.stages)
 
 
 def schedule(group: Nested, work: Work) -> None:
     """Add kernels and launches that compute ``group``."""
     for stage in group.stages:
-        if stage.owners is None:
-            assert len(group.stages) == 1, "a scatter stands alone"
-            scatter(stage, group.hint, _reserved(group), work)
+        if not stage.covers and stage.owners is not None and stage.target in group.kept:
+            fill(stage.target, identity(stage.reduce, stage.dtype), stage.size, work)
+    compute(group, work)
+
+
+def compute(group: Nested, work: Work) -> None:
+    """Add kernels for ``group``, by the first of the schedules that takes it.
+
+    What its stages do not store to is left as it is, but for scatters, which fill their target.
+    """
+    for strategy in (scattered, tiled, divided):
+        if strategy(group, work):
             return
-    for stage in group.stages:
-        if not stage.covers and stage.target in group.kept:
-            fill(stage, work)
-    if not tiled(group, work):
-        rows(group, work)
+    rows(group, choose(group.outer, group.stages), work)
+
+
+def scattered(group: Nested, work: Work) -> bool:
+    """Add the kernel of a form whose points may meet in one element, if ``group`` is that."""
+    if all(s.owners is not None for s in group.stages):
+        return False
+    (stage,) = group.stages
+    scatter(stage, group.hint, _reserved(group), work)
+    return True
+
+
+def divided(group: Nested, work: Work) -> bool:
+    """Add two kernels in place of one for long reductions, if ``group`` has such."""
+    lanes = choose(group.outer, group.stages)
+    parts = split(group, lanes, work)
+    if parts is None:
+        return False
+    if isinstance(parts.size, int) and parts.size < 0:
+        return False
+    two = replace(work, steps=[])
+    rows(parts.first, lanes, two)
+    rows(parts.second, lanes if lanes.axis else Lanes(None, False, lanes.width), two)
+    if isinstance(parts.size, int):
+        work.steps += two.steps
+        return True
+    one = replace(work, steps=[])
+    rows(group, lanes, one)
+    work.steps.append(When((parts.size,), tuple(two.steps), tuple(one.steps)))
+    return True
 
 
 def tiled(group: Nested, work: Work) -> bool:
@@ -85,9 +106,8 @@ def tiled(group: Nested, work: Work) -> bool:
     return True
 
 
-def rows(group: Nested, work: Work) -> None:
+def rows(group: Nested, lanes: Lanes, work: Work) -> None:
     """Add the general kernel for ``group``."""
-    lanes = choose(group.outer, group.stages)
     order = _in_memory_order(group)
     order = sorted(order, key=lambda a: a[0] == lanes.axis)
     cut = tiles(order, TASK_BYTES // _point_bytes(group), lanes.width if lanes.axis else 1)
@@ -133,33 +153,17 @@ def _read_again(group: Nested, narrow: bool) -> frozenset[str]:
     return frozenset(found)
 
 
-def fill(stage: Stage, work: Work) -> None:
-    """Add a kernel that gives every element of the stage's target the reduction's identity."""
-    fill_tensor(stage.target, identity(stage.reduce, stage.dtype), stage.size, work)
-
-
-def fill_tensor(target: str, value: Const, size: Size, work: Work) -> None:
+def fill(target: str, value: Const, size: Size, work: Work) -> None:
     """Add a kernel that stores ``value`` to all ``size`` elements of ``target``."""
-    at = Axis("e").as_poly() if size != 1 else 0
-    stage = Stage(
-        target=target,
-        dtype=value.dtype,
-        size=size,
-        axes=(("e", size),) if size != 1 else (),
-        offset=at,
-        inside=None,
-        covers=True,
-        reduce="none",
-        value=value,
-        where=None,
-        place=0,
-        owners=frozenset({"e"} if size != 1 else ()),
-        shape=(size,),
-        columns=(),
-        whole=(),
-        guards=(),
-    )
-    rows(Nested("fill", stage.axes, (Phase((), (stage,)),), frozenset({target})), work)
+    compute(tidy_axes(plain("fill", target, value, size)), work)
+
+
+def copy(source: str, target: str, work: Work) -> None:
+    """Add a kernel that copies all of ``source`` to ``target``."""
+    tensor = work.tensor(source)
+    at = ELEMENT if tensor.size != 1 else 0
+    value = Load(source, (at,), tensor.dtype)
+    compute(tidy_axes(plain("copy", target, value, tensor.size)), work)
 
 
 def literal(target: str, values: Sequence[int | float | bool], work: Work) -> None:
@@ -187,14 +191,15 @@ def _in_memory_order(group: Nested) -> list[tuple[str, Size]]:
 def _point_bytes(group: Nested) -> int:
     """About what one outer point reads and writes, what is used again counted in part."""
     total = 0.0
-    for stage in group.stages:
-        outer = {a for a, _ in group.outer}
+    for phase in group.phases:
         points = 1
-        for a, n in stage.axes:
-            points *= 1 if a in outer else typical(n)
-        total += stage.dtype.bytes
-        for e in loads_of(stage.value):
-            mentioned = axes_of(e.index[0])
-            share = 1.0 if all(a in mentioned for a, _ in stage.axes) else 0.125
-            total += points * e.dtype.bytes * share
+        for a, n in phase.inner:
+            cut = phase.part is not None and phase.part.axis == a
+            points *= phase.part.block if cut and phase.part is not None else typical(n)
+        for stage in phase.stages:
+            axes = {a for a, _ in (*group.outer, *phase.inner)}
+            total += stage.dtype.bytes
+            for e in loads_of(stage.value):
+                share = 1.0 if axes <= axes_of(e.index[0]) else 0.125
+                total += points * e.dtype.bytes * share
     return max(1, int(total))

@@ -13,7 +13,7 @@ from nnc.ir.expr import Const, Expr
 from nnc.ir.graph import Graph, Leaf, Node, Output
 from nnc.ir.index import axis, dim
 from nnc.ir.interpret import evaluate
-from nnc.ir.loops import Barrier, Buffer, Launch, Program
+from nnc.ir.loops import Barrier, Buffer, Launch, Program, Step
 from nnc.ir.loops_interpret import Machine
 from nnc.ir.types import DType, TensorType
 from nnc.passes.autodiff import gradients
@@ -43,9 +43,10 @@ def layout_of(*graphs: Graph, parts: dict[str, tuple[str, int]] | None = None) -
     return sorted(found, key=lambda b: b.inside is not None)  # blocks before their parts
 
 
-def launches(program: Program, entry: str) -> list[Launch]:
+def launches(program: Program, entry: str) -> list[Step]:
+    """The steps of an entry; one that depends on the dims counts as one."""
     steps = {e.name: e.steps for e in program.entries}[entry]
-    return [s for s in steps if isinstance(s, Launch)]
+    return [s for s in steps if not isinstance(s, Barrier)]
 
 
 def lowered(*outputs: Node) -> Program:
@@ -146,7 +147,7 @@ def test_the_optimizer_is_one_launch_and_writes_in_place() -> None:
     assert not [b for b in program.buffers if b.space == "scratch" and "update" in b.name]
 
 
-@pytest.mark.parametrize("batch", [1, 64, 37])
+@pytest.mark.parametrize("batch", [1, 9])
 def test_a_training_step_computes_what_its_graphs_say(batch: int) -> None:
     gradient, update, program = digits_program()
     rng = np.random.default_rng(batch)
