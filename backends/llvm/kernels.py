@@ -94,14 +94,13 @@ def _overlap(buffers: Mapping[str, Buffer], first: str, second: str) -> bool:
 
 def emit_kernel(
     kernel: Kernel,
-    name: str,
     target: Target,
     declarations: dict[str, str],
     functions: Mapping[str, str],
     shared: Sharing,
     work: Size,
 ) -> str:
-    """Return the text of a kernel's function. Raises EmitError, naming the kernel.
+    """Return a kernel's function, from its parameter list on. Raises EmitError, naming the kernel.
 
     ``work`` estimates a task's instructions, from the kernel's dims.
     """
@@ -115,7 +114,7 @@ def emit_kernel(
         raise EmitError(f"kernel {kernel.name}: {error}") from error
     arguments = ["ptr %record", "ptr %state", *_pointers(kernel.params, shared)]
     arguments += [f"i64 {v.ref}" for v in (*dims.values(), *extents.values())]
-    return b.text(f"define internal void @{name}({', '.join(arguments)}) nounwind")
+    return b.text(f"({', '.join(arguments)}) nounwind")
 
 
 def emit_function(
@@ -143,18 +142,17 @@ def emit_function(
     return b.text(f"define internal void @{name}({', '.join(arguments)}) nounwind")
 
 
-def _local(kind: str, number: int, name: str) -> str:
-    return f"%{kind}{number}.{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+# Locals are numbered, not named, so that kernels that differ in names only are equal as text.
 
 
 def _numbers(kind: str, names: Sequence[str]) -> dict[str, Value]:
-    return {n: Value(_local(kind, i, n), I64, positive=True) for i, n in enumerate(names)}
+    return {n: Value(f"%{kind}{i}", I64, positive=True) for i, n in enumerate(names)}
 
 
 def _places(params: Sequence[Param], shared: Sharing) -> dict[str, Place]:
     return {
         p.name: Place(
-            Value(_local("view", i, p.name), I64),
+            Value(f"%view{i}", I64),
             p.dtype,
             p.extents,
             steady=shared.steady(i, p),
@@ -171,7 +169,7 @@ def _pointers(params: Sequence[Param], shared: Sharing) -> list[str]:
             attributes = f"noalias {attributes}"
         if param.access == "r":
             attributes += " readonly"
-        texts.append(f"ptr {attributes} {_local('view', i, param.name)}")
+        texts.append(f"ptr {attributes} %view{i}")
     return texts
 
 

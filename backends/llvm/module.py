@@ -7,7 +7,7 @@ from nnc.backends.llvm.kernels import Sharing, emit_function, emit_kernel, shari
 from nnc.backends.llvm.support import support
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.work import DEFAULT_GRAIN, task_work
-from nnc.ir.loops import Program
+from nnc.ir.loops import Kernel, Program
 
 
 def emit(program: Program, target: Target, grain: int = DEFAULT_GRAIN) -> str:
@@ -24,14 +24,18 @@ def emit(program: Program, target: Target, grain: int = DEFAULT_GRAIN) -> str:
         for f in program.functions
     ]
     shared = sharing(program)
-    kernels = {}
+    by_name = {f.name: f for f in program.functions}
+    kernels: dict[str, tuple[Kernel, str]] = {}
+    written: dict[str, str] = {}
     for i, kernel in enumerate(program.kernels):
-        name = symbol("kernel", i, kernel.name)
-        kernels[kernel.name] = kernel, name
         overlap = shared.get(kernel.name, Sharing(frozenset()))
-        work = task_work(kernel, {f.name: f for f in program.functions})
-        texts.append(emit_kernel(kernel, name, target, declarations, functions, overlap, work))
+        work = task_work(kernel, by_name)
+        text = emit_kernel(kernel, target, declarations, functions, overlap, work)
+        # Kernels of the same text are one function.
+        name = written.setdefault(text, symbol("kernel", i, kernel.name))
+        kernels[kernel.name] = kernel, name
+    texts += [f"define internal void @{name}{text}" for text, name in written.items()]
     texts += emit_entries(program, kernels, target, declarations)
-    text = support(target, grain)
-    extra = [line for name, line in sorted(declarations.items()) if f"@{name}(" not in text]
-    return "\n".join([f'target triple = "{target.triple}"', text, *extra, "", *texts])
+    head = support(target, grain)
+    extra = [line for name, line in sorted(declarations.items()) if f"@{name}(" not in head]
+    return "\n".join([f'target triple = "{target.triple}"', head, *extra, "", *texts])
