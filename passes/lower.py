@@ -10,6 +10,7 @@ from nnc.ir.graph import Form, Graph, Leaf, Literal, Node
 from nnc.ir.index import Size, dims_of, product
 from nnc.ir.types import DType
 from nnc.passes.arrange import arrange
+from nnc.passes.canonical import canonical
 from nnc.passes.fuse import Fused, Group, Member, explain, fuse, singleton, stage_loads
 from nnc.passes.hazards import Memory, launches_in, with_barriers
 from nnc.passes.inline import inline
@@ -64,7 +65,7 @@ def lower(
     )
     dims = dict.fromkeys(d for b in buffers for n in b.extents for d in sorted(dims_of(n)))
     dims.update(dict.fromkeys(d for e in finished for d in e.dims))
-    return loops.Program(
+    whole = loops.Program(
         name=name,
         dims=tuple(dims),
         buffers=buffers,
@@ -73,6 +74,7 @@ def lower(
         entries=finished,
         sites=tuple(program.sites.numbers),
     )
+    return canonical(whole)
 
 
 def fused_text(
