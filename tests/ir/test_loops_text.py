@@ -2,10 +2,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.graphs import GraphCase, graph_cases
+from support.loop_layout import loop_layout
 
 from nnc.ir import loops
 from nnc.ir.expr import Const, Position
-from nnc.ir.graph import Graph, Leaf, postorder
 from nnc.ir.index import axis, dim, floordiv, mod
 from nnc.ir.loops import Cell, For, If, Let, Load, Local, Op, Param, Store
 from nnc.ir.loops_text import LoopSyntaxError, parse_program, print_program, print_statement
@@ -160,19 +160,10 @@ def test_axes_and_dims_of_one_name_are_told_apart():
     assert print_statement(For("j", n, "seq", ())) == "for j < $n seq"
 
 
-def layout_of(graph: Graph) -> list[loops.Buffer]:
-    leaves = postorder(o.node for o in graph.outputs)
-    found = {
-        f"{node.op.space}:{node.op.name}": node.type for node in leaves if isinstance(node.op, Leaf)
-    }
-    found |= {f"{o.space}:{o.name}": o.node.type for o in graph.outputs}
-    return [loops.Buffer(key, t.dtype, t.shape, "state") for key, t in found.items()]
-
-
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(graph_cases())
 def test_lowered_programs_survive(case: GraphCase):
-    program = lower("test", {"main": case.graph}, layout_of(case.graph))
+    program = lower("test", {"main": case.graph}, loop_layout(case.graph))
     assert parse_program(print_program(program)) == program
     program = expand(program)
     assert parse_program(print_program(program)) == program
