@@ -182,7 +182,9 @@ def bind_left(names: Binder, subs: Sequence[ast.Sub], box: Box) -> tuple[Place, 
 
 def _is_number(names: Binder, name: ast.Name) -> bool:
     found = names.scope.find(name.id)
-    return name.id not in names.names and found is not None and found.kind in KINDS
+    if name.id in names.names or found is None:
+        return False
+    return found.kind in KINDS or isinstance(found.value, Int)
 
 
 def _bind_inside(names: Binder, sub: ast.Node) -> None:

@@ -107,3 +107,25 @@ def test_a_unet_is_forms_whose_reads_are_proven() -> None:
     convolutions = [f for f in forms if f.reduce == "sum" and len(f.axes) == 7]
     assert len(convolutions) == 2 + 2 + 1 + 2 + 1  # each block, up, and the classes
     assert not any("select" in str(f.body) for f in convolutions)
+
+
+def test_numbers_in_places_on_the_left_are_not_indices() -> None:
+    x, w = np.arange(8.0).reshape(2, 4), np.array([1.0, 10.0, 100.0, 1000.0])
+    got = run(
+        """
+        two = 2
+        y[i, 2*j + u - two < 6] = sum[k < 1](x[i, j] * w[u])
+        z[i, j + two] = x[i, j]
+        output y
+        output z
+        """,
+        x=x,
+        w=w,
+    )
+    y = np.zeros((2, 6))
+    for j in range(4):
+        for u in range(4):
+            if 0 <= 2 * j + u - 2 < 6:
+                y[:, 2 * j + u - 2] += x[:, j] * w[u]
+    np.testing.assert_allclose(got["y"], y)
+    np.testing.assert_allclose(got["z"], np.pad(x, ((0, 0), (2, 0))))
