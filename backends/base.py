@@ -36,7 +36,10 @@ class Backend(Protocol):
     name: str
 
     def compile(self, program: loops.Program, options: Mapping[str, str]) -> bytes:
-        """Compile to object bytes; ``options`` may hold ``cpu`` and ``features``."""
+        """Compile to object bytes.
+
+        ``options`` may hold ``triple``, ``cpu`` and ``features`` of another machine than this.
+        """
         ...
 
     def load(self, code: bytes, program_name: str) -> Code:

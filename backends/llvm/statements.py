@@ -31,6 +31,8 @@ from nnc.ir.loops import (
 from nnc.ir.types import DType
 
 I64 = DType.I64
+MOST_STACK_BYTES = 1 << 20
+"""The largest cell on the stack: callers' threads may have as little as a few megabytes."""
 _WRITTEN_OUT = 16
 """A stack cell of up to this many elements is filled by as many stores."""
 
@@ -212,6 +214,8 @@ class Body(Context):
             raise EmitError(f"cell {cell.name} in {cell.space} memory on a CPU")
         count = int(product(cell.extents))  # type: ignore[arg-type]
         kind = memory_type(cell.dtype, lanes)
+        if count * lanes * cell.dtype.bytes > MOST_STACK_BYTES:
+            raise EmitError(f"cell {cell.name} is too large for the stack")
         # One statement written out several times needs its memory once.
         ref = self._stack.get((id(cell), lanes))
         if ref is None:

@@ -439,6 +439,7 @@ BAD = {
     ],
     "a vector loop of 3 lanes": [For("l", 3, "vector", ())],
     "a work-group barrier": [loops.Sync()],
+    "cell c is too large": [Cell("c", F32, (1000, 1000), None, "stack")],
     "no value is bound to q": [Let("a", Local("q", F32))],
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -199,6 +200,26 @@ def test_native_operations(family: str, options: dict[str, str], lanes: int) -> 
             given = [numbers.decode(a, t)[at] for a, t in zip(arrays, case.types, strict=True)]
             wrong.append(f"{case.name}{given}: {result[at]} not {want[at]}")
     assert not wrong, "\n".join(wrong)
+
+
+CROSS = {
+    "aarch64": {"triple": "aarch64-unknown-linux-gnu", "cpu": "generic"},
+    "x86-64": {"triple": "x86_64-unknown-linux-gnu", "cpu": "x86-64"},
+    "x86-64-v3": {"triple": "x86_64-unknown-linux-gnu", "cpu": "x86-64-v3"},
+}
+
+
+@pytest.mark.parametrize("target", CROSS)
+def test_no_operation_calls_a_library(target: str) -> None:
+    """A symbol that cannot be found when code is loaded ends the process, with no exception."""
+    hard = ("cast", "mad", "sqrt", "floor", "round", "mod", "mulhi")
+    wide = (DType.F64, DType.F16, DType.I64, DType.U32)
+    chosen = [c for c in CASES if c.op in hard and {*c.types, c.result} <= {*wide}]
+    text = LLVMBackend().assembly(program(chosen, 2), CROSS[target])
+    called = set(re.findall(r"^\s+(?:callq?|bl|b|jmp)\s+([A-Za-z_][\w.]*)(?:@PLT)?$", text, re.M))
+    defined = set(re.findall(r"^([A-Za-z_][\w.]*):", text, re.M))
+    assert called
+    assert called <= defined
 
 
 def test_all_native_operations_are_tried() -> None:
