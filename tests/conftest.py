@@ -1,10 +1,12 @@
-"""What every test shares: one hypothesis profile, and ``tests/support`` to import from."""
+"""What every test shares: a hypothesis profile, ``tests/support`` to import, a compile cache."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,3 +19,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("nnc")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep compiled code apart from the user's; processes that tests start find it too."""
+    os.environ["NNC_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))

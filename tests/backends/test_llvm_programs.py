@@ -31,7 +31,7 @@ def layout_of(graph: Graph) -> list[Buffer]:
     return list(found.values())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(graph_cases())
 def test_random_graphs(case: GraphCase) -> None:
     program = expand(lower("random", {"main": case.graph}, layout_of(case.graph)))
