@@ -44,6 +44,7 @@ class _Arranger:
             stage = self._with_levels(member.stage)
             self.stages[stage.target] = stage
         self._drop_unread()
+        self._delay()
         phases = self._phases()
         kept = self.kept & self.stages.keys()
         return Nested(self.hint, self.group.outer, phases, kept)
@@ -109,6 +110,19 @@ class _Arranger:
             read = {e.source for s in self.stages.values() for e in stage_loads(s)}
             if target not in read and target not in self.kept:
                 del self.stages[target]
+
+    def _delay(self) -> None:
+        """Compute what is not along rows as late as it is read: after a contraction, not before."""
+        last = max((self.levels[s.target] for s in self.stages.values()), default=0)
+        for target, stage in reversed(self.stages.items()):
+            if stage.reduce != "none" or self._box(stage):
+                continue
+            latest = last
+            for user in self.stages.values():
+                if any(e.source == target for e in stage_loads(user)):
+                    same = self._box(user) == self._box(stage)
+                    latest = min(latest, self.levels[user.target] - (0 if same else 1))
+            self.levels[target] = max(self.levels[target], latest)
 
     def _phases(self) -> tuple[Phase, ...]:
         found: dict[tuple[int, frozenset[str]], list[Stage]] = {}
