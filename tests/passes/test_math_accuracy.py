@@ -1,16 +1,21 @@
 """The errors of the elementary functions, in units of the last place; docs/math.md repeats them."""
 
 import itertools
+import math
 
 import mpmath
 import numpy as np
 import pytest
-from scipy import special
 from support.elementwise import BASELINE, errors, errors_f64, interpret, native, program
 
 from nnc.ir.types import DType
 
 F32, F64 = DType.F32, DType.F64
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    return np.frompyfunc(math.erf, 1, 1)(x).astype(np.float64)
+
 
 # Operation: the function, and the greatest error allowed for f32 and f64.
 FUNCTIONS = {
@@ -19,7 +24,7 @@ FUNCTIONS = {
     "log": (np.log, mpmath.log, 1.0, 1.0),
     "log1p": (np.log1p, mpmath.log1p, 1.0, 1.0),
     "tanh": (np.tanh, mpmath.tanh, 1.4, 1.4),
-    "erf": (special.erf, mpmath.erf, 1.4, 1.4),
+    "erf": (erf, mpmath.erf, 1.4, 1.4),
     "sin": (np.sin, mpmath.sin, 1.0, 1.0),
     "cos": (np.cos, mpmath.cos, 1.0, 1.0),
     "rsqrt": (lambda x: 1 / np.sqrt(x), lambda x: 1 / mpmath.sqrt(x), 1.5, 1.5),
