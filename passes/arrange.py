@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from nnc.ir.loops import Expr, Load, Op
 from nnc.passes.align import Axes
-from nnc.passes.fuse import Group, stage_loads
+from nnc.passes.fuse import Group
 from nnc.passes.schedule.exprs import rewrite, walk
 from nnc.passes.schedule.nested import Nested, Phase
 from nnc.passes.schedule.stage import Stage, rename_axes
@@ -52,7 +52,7 @@ class _Arranger:
     def _with_levels(self, stage: Stage) -> Stage:
         """Find the phase of ``stage``, and repeat in it what is cheap and made earlier."""
         while True:
-            loads = [e for e in stage_loads(stage) if e.source in self.stages]
+            loads = [e for e in stage.loads if e.source in self.stages]
             level = max((self._after(self.stages[e.source], stage, e) for e in loads), default=0)
             earlier = {e.source for e in loads if self._again(e, level)}
             if not earlier:
@@ -107,7 +107,7 @@ class _Arranger:
     def _drop_unread(self) -> None:
         """Drop members that were repeated wherever they were read."""
         for target in reversed(list(self.stages)):
-            read = {e.source for s in self.stages.values() for e in stage_loads(s)}
+            read = {e.source for s in self.stages.values() for e in s.loads}
             if target not in read and target not in self.kept:
                 del self.stages[target]
 
@@ -119,7 +119,7 @@ class _Arranger:
                 continue
             latest = last
             for user in self.stages.values():
-                if any(e.source == target for e in stage_loads(user)):
+                if target in user.sources:
                     same = self._box(user) == self._box(stage)
                     latest = min(latest, self.levels[user.target] - (0 if same else 1))
             self.levels[target] = max(self.levels[target], latest)

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 
 from nnc.ir.graph import Node
 from nnc.ir.index import Size, axes_of
-from nnc.ir.loops import Load
 from nnc.passes.align import Axes, in_row, row_begin, unify
 from nnc.passes.schedule.exprs import loads_of
-from nnc.passes.schedule.stage import Stage, exprs_in_stage, rename_axes, volume
+from nnc.passes.schedule.stage import Stage, rename_axes, volume
 from nnc.passes.schedule.tiles import typical
 
 ROW_BYTES = 256 * 1024
@@ -134,12 +133,6 @@ def _title(member: Member) -> str:
     return name if member.stage.reduce == "none" else f"{name} ({member.stage.reduce})"
 
 
-def stage_loads(stage: Stage) -> Iterator[Load]:
-    """Every load of a stage."""
-    for e in exprs_in_stage(stage):
-        yield from loads_of(e)
-
-
 def _reuses(stage: Stage) -> bool:
     """Whether two operands of a reduction each lack one of the result's axes."""
     if stage.reduce != "sum":
@@ -199,11 +192,9 @@ class _Fuser:
 
     def _edge(self, source: int, number: int, why: str) -> tuple[str, str, str]:
         a, b = self.groups[source], self.groups[number]
-        read = {e.source for m in b.members for e in stage_loads(m.stage)}
+        read = {s for m in b.members for s in m.stage.sources}
         made = next(m for m in a.members if m.stage.target in read)
-        user = next(
-            m for m in b.members if any(e.source == made.stage.target for e in stage_loads(m.stage))
-        )
+        user = next(m for m in b.members if made.stage.target in m.stage.sources)
         return _title(made), _title(user), why
 
     def _path_reason(self, source: int, number: int, needs: Mapping[int, set[int]]) -> str:
@@ -214,7 +205,7 @@ class _Fuser:
         home = {t: n for n, g in self.groups.items() for t in g.targets}
         needs: dict[int, set[int]] = {}
         for n, g in self.groups.items():
-            read = {e.source for m in g.members for e in stage_loads(m.stage)}
+            read = {s for m in g.members for s in m.stage.sources}
             needs[n] = {home[s] for s in read if s in home} - {n}
         return needs
 
@@ -240,7 +231,7 @@ class _Fuser:
             seen.update(dict.fromkeys((p, n) for p in needs[n]))
             if g.closed:
                 continue
-            for source in {e.source for m in g.members for e in stage_loads(m.stage)}:
+            for source in {s for m in g.members for s in m.stage.sources}:
                 readers.setdefault(source, []).append(n)
             for extents in {_full_reduction(g)} - {None}:
                 readers.setdefault(f"sums over {extents}", []).append(n)
@@ -281,14 +272,14 @@ class _Fuser:
         """Bytes that need not be moved, at typical sizes."""
         total = float(LAUNCH_BYTES)
         own = merged.targets
-        inside = {e.source for m in second.members for e in stage_loads(m.stage)}
+        inside = {s for m in second.members for s in m.stage.sources}
         for target, stage in first.targets.items():
             if target in inside:
                 nbytes = typical(stage.size) * stage.dtype.bytes
                 total += nbytes * (2 if self._private(target, own) else 1)
-        shared = {(e.source, e.index, e.dtype) for m in first.members for e in stage_loads(m.stage)}
+        shared = {(e.source, e.index, e.dtype) for m in first.members for e in m.stage.loads}
         new = [m for m in merged.members if m.stage.target in second.targets]
-        again = {(e.source, e.index, e.dtype) for m in new for e in stage_loads(m.stage)}
+        again = {(e.source, e.index, e.dtype) for m in new for e in m.stage.loads}
         for source, index, dtype in shared & again:
             if source not in own:
                 extents = dict(a for m in merged.members for a in m.stage.axes)
@@ -305,7 +296,7 @@ class _Fuser:
             for g in self.groups.values()
             for m in g.members
             if m.stage.target not in own
-            for e in stage_loads(m.stage)
+            for e in m.stage.loads
         )
 
 
@@ -342,7 +333,7 @@ def _matched(first: Group, second: Group) -> dict[str, str] | str:
     names: dict[str, str] = {}
     edge = False
     for member in second.members:
-        for load in stage_loads(member.stage):
+        for load in member.stage.loads:
             made = targets.get(load.source)
             if made is None:
                 continue
@@ -371,8 +362,8 @@ def _match_shared(
 ) -> None:
     """Match the axes of groups that read one tensor, or that sum over equal boxes."""
     for member in second.members:
-        for load in stage_loads(member.stage):
-            for other in (e for m in first.members for e in stage_loads(m.stage)):
+        for load in member.stage.loads:
+            for other in (e for m in first.members for e in m.stage.loads):
                 if other.source == load.source:
                     found = unify(other.index[0], one, load.index[0], two)
                     if found and _consistent(names, found):
@@ -421,7 +412,7 @@ def _illegal(first: Group, second: Group, merged: Group) -> str:
     """Why ``merged`` must not be, or nothing."""
     targets = merged.targets
     for member in merged.members:
-        for load in stage_loads(member.stage):
+        for load in member.stage.loads:
             made = targets.get(load.source)
             if made is None or load.index[0] == made.offset:
                 continue
@@ -453,7 +444,7 @@ def _of(merged: Group, part: Group) -> list[Member]:
 
 
 def _sources(stage: Stage) -> set[str]:
-    return {e.source for e in stage_loads(stage)}
+    return set(stage.sources)
 
 
 def _tensors(group: Group) -> set[str]:

@@ -11,7 +11,7 @@ from nnc.ir.index import Size, dims_of, product
 from nnc.ir.types import DType
 from nnc.passes.arrange import arrange
 from nnc.passes.canonical import canonical
-from nnc.passes.fuse import Fused, Group, Member, explain, fuse, singleton, stage_loads
+from nnc.passes.fuse import Fused, Group, Member, explain, fuse, singleton
 from nnc.passes.hazards import Memory, launches_in, with_barriers
 from nnc.passes.inline import inline
 from nnc.passes.pieces import covers, pieces
@@ -200,7 +200,7 @@ class _Entry:
     def _kept(self, group: Group, groups: Sequence[Group]) -> frozenset[str]:
         """The tensors of ``group`` that others read, or that are results."""
         others = (m.stage for g in groups if g is not group for m in g.members)
-        read = {e.source for s in others for e in stage_loads(s)}
+        read = {e.source for s in others for e in s.loads}
         results = {self.key(o.node) for o in self.graph.outputs}
         return frozenset(group.targets) & (read | results)
 

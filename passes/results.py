@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnc.ir.loops import Buffer, Launch
-from nnc.passes.fuse import stage_loads
 from nnc.passes.hazards import Memory, renamed, touched
 from nnc.passes.schedule.kernel import Work
 from nnc.passes.schedule.nested import Nested
@@ -75,8 +74,8 @@ def pointwise_pairs(group: Nested) -> Iterator[tuple[str, str]]:
     for k, stage in enumerate(stages):
         if stage.target not in group.kept or stage.owners is None or not stage.covers:
             continue
-        before = [e for s in stages[: k + 1] for e in stage_loads(s)]
-        after = {e.source for s in stages[k + 1 :] for e in stage_loads(s)}
+        before = [e for s in stages[: k + 1] for e in s.loads]
+        after = {e.source for s in stages[k + 1 :] for e in s.loads}
         for source in {e.source for e in before} - after:
             if all(e.index[0] == stage.offset for e in before if e.source == source):
                 yield stage.target, source

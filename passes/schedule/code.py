@@ -7,10 +7,9 @@ what is used twice is bound to a name, here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from nnc.ir.expr import Const, Position
 from nnc.ir.index import Axis, Size, axes_of
@@ -28,6 +27,15 @@ class _Scope:
     bound: dict[Expr, Local] = field(default_factory=dict)
     checked: set[Expr] = field(default_factory=set)
     conditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A value as it stands here: the innermost block that it needs, and whether it may change."""
+
+    expr: Expr
+    depth: int
+    changes: bool
 
 
 @dataclass(slots=True)
@@ -99,21 +107,32 @@ class Code:
 
     def values(self, exprs: Sequence[Expr]) -> list[Expr]:
         """Bind the shared and the loop-invariant parts of ``exprs``; return what is left here."""
-        uses: Counter[Expr] = Counter()
-        for e in walk(exprs):
+        order = list(walk(exprs))
+        uses: Counter[Expr] = Counter(exprs)
+        for e in order:
             uses.update(children(e))
-        uses.update(exprs)
-        placed: dict[Expr, Expr] = {}
-        for e in walk(exprs):
-            here = _with(e, placed, partial(self._part, self._depth(e, placed)))
-            shared = uses[e] > 1 and _compound(here)
-            placed[e] = self._bind(here) if shared or self._is_fixed_load(here) else here
-        return [self._part(len(self.scopes) - 1, placed[e]) for e in exprs]
+        placed: dict[Expr, _Placed] = {}
+        for e in order:
+            kids = [placed[c] for c in children(e)]
+            depth = max([self._own_depth(e), *(k.depth for k in kids)])
+            parts = [self._outside(k, depth) for k in kids]
+            here = _Placed(
+                _with(e, [p.expr for p in parts]),
+                depth,
+                any(p.changes for p in parts) or self._is_changing(e),
+            )
+            fixed_load = isinstance(e, Load) and not here.changes
+            shared = uses[e] > 1 and _compound(e)
+            placed[e] = self._bound(here) if shared or fixed_load else here
+        return [self._outside(placed[e], len(self.scopes) - 1).expr for e in exprs]
 
     def bind(self, expr: Expr, prefix: str = "v") -> Expr:
         """Return a constant or a name for ``expr``."""
         value = self.value(expr)
-        return self._bind(value, prefix) if not isinstance(value, Const | Local) else value
+        if isinstance(value, Const | Local):
+            return value
+        changes = any(self._is_changing(e) for e in walk([value]))
+        return self._bound(_Placed(value, self.depth(value), changes), prefix).expr
 
     def whole(self, expr: Expr) -> Size:
         """Return a scalar i64 as something that subscripts and extents can hold."""
@@ -126,32 +145,24 @@ class Code:
                 return Axis(name).as_poly()
         raise AssertionError("bind gives constants and names")
 
-    def _is_fixed_load(self, e: Expr) -> bool:
-        """Whether ``e`` loads what does not change here: what is done later may use it too."""
-        return isinstance(e, Load) and e.source not in self.changing
+    def _is_changing(self, e: Expr) -> bool:
+        return isinstance(e, Load) and e.source in self.changing
 
-    def _part(self, depth: int, e: Expr) -> Expr:
+    def _outside(self, e: _Placed, depth: int) -> _Placed:
         """``e``, bound further out if it can be computed outside a loop that goes around here."""
-        return self._bind(e) if _compound(e) and self.depth(e) < depth else e
+        return self._bound(e) if _compound(e.expr) and e.depth < depth else e
 
-    def _bind(self, e: Expr, prefix: str = "v") -> Expr:
-        depth = self.depth(e)
-        for scope in self.scopes[: depth + 1]:
-            if e in scope.bound:
-                return scope.bound[e]
-        scope = self.scopes[depth]
-        name = Local(self.fresh(prefix), e.dtype)
-        scope.body.append(Let(name.name, e))
+    def _bound(self, e: _Placed, prefix: str = "v") -> _Placed:
+        for scope in self.scopes[: e.depth + 1]:
+            if e.expr in scope.bound:
+                return _Placed(scope.bound[e.expr], e.depth, False)
+        scope = self.scopes[e.depth]
+        name = Local(self.fresh(prefix), e.expr.dtype)
+        scope.body.append(Let(name.name, e.expr))
         scope.names.add(name.name)
-        if not self._changes(e):
-            scope.bound[e] = name
-        return name
-
-    def _changes(self, e: Expr) -> bool:
-        return any(isinstance(x, Load) and x.source in self.changing for x in walk([e]))
-
-    def _depth(self, e: Expr, placed: dict[Expr, Expr]) -> int:
-        return max([self._own_depth(e), *(self.depth(placed[c]) for c in children(e))])
+        if not e.changes:
+            scope.bound[e.expr] = name
+        return _Placed(name, e.depth, False)
 
     def depth(self, e: Expr) -> int:
         """The innermost block that ``e`` depends on."""
@@ -226,21 +237,23 @@ def _compound(e: Expr) -> bool:
     return isinstance(e, Op | Load | Fold)
 
 
-def _with(e: Expr, placed: dict[Expr, Expr], part: Callable[[Expr], Expr]) -> Expr:
-    """``e`` with its operands replaced by what ``part`` makes of their placed forms."""
+def _with(e: Expr, parts: Sequence[Expr]) -> Expr:
+    """``e`` with other operands, in the order of ``children``."""
     match e:
         case Op(name, args, dtype):
-            return Op(name, tuple(part(placed[a]) for a in args), dtype)
-        case Load(source, index, dtype, mask, other):
-            return Load(
-                source,
-                index,
-                dtype,
-                None if mask is None else part(placed[mask]),
-                None if other is None else part(placed[other]),
+            return (
+                e
+                if all(a is b for a, b in zip(args, parts, strict=True))
+                else Op(name, tuple(parts), dtype)
             )
-        case Fold(name, value, dtype):
-            return Fold(name, part(placed[value]), dtype)
+        case Load(mask=None, other=None):
+            return e
+        case Load(source, index, dtype, mask, other):
+            rest = iter(parts)
+            new_mask = None if mask is None else next(rest)
+            return Load(source, index, dtype, new_mask, None if other is None else next(rest))
+        case Fold(name, _, dtype):
+            return Fold(name, parts[0], dtype)
     return e
 
 

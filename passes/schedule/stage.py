@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from nnc.ir import expr as graph_expr
 from nnc.ir.expr import Apply, Const, Loaded, Position, Read
@@ -19,7 +20,16 @@ from nnc.ir.prove import Facts, proves_less, proves_nonneg
 from nnc.ir.span import Span
 from nnc.ir.types import DType
 from nnc.passes.forms import owns
-from nnc.passes.schedule.exprs import cast, compare, conjunction, op, position, rewrite, sizes_of
+from nnc.passes.schedule.exprs import (
+    cast,
+    compare,
+    conjunction,
+    op,
+    position,
+    rewrite,
+    sizes_of,
+    walk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,9 @@ class Guard:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
-    """One form, ready to be placed in loops.
+    """One form, ready to be placed in loops. Compares by identity.
 
     ``axes`` in the form's order, those of extent 1 left out. ``offset`` is the flat place in
     ``target`` (of ``size`` elements) that a point stores to, where ``inside`` holds. ``covers``
@@ -74,6 +84,17 @@ class Stage:
         """The axes that the result's place depends on."""
         owners = self.owners or frozenset()
         return tuple((a, n) for a, n in self.axes if a in owners)
+
+    @cached_property
+    def loads(self) -> tuple[Load, ...]:
+        """Every distinct load of its expressions."""
+        found = (e for e in walk(exprs_in_stage(self)) if isinstance(e, Load))
+        return tuple(found)
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """The tensors that it reads."""
+        return frozenset(e.source for e in self.loads)
 
     @property
     def reduced(self) -> tuple[tuple[str, Size], ...]:
