@@ -21,12 +21,10 @@ INFIX = {
 }  # fmt: skip
 SIGNS = {sign: (op, level) for op, (sign, level) in INFIX.items()}
 DTYPES = {dtype.value: dtype for dtype in DType}
-_KINDS = frozenset({"seq", "unroll", "vector", "lane"})
+# Words that cannot be names where a statement or an operand begins.
 RESERVED = frozenset(
-    {*DTYPES, *_KINDS, "true", "false", "inf", "nan", "if", "else", "for", "let", "cell", "check"}
-    | {"call", "sync", "where", "site", "value", "count", "lanes", "launch", "barrier", "repeat"}
-    | {"when", "over", "program", "buffer", "function", "kernel", "entry", "dims", "grid", "at"}
-    | {"inside", "of", "limit", "sizes"}
+    {*DTYPES, "true", "false", "inf", "nan", "if", "else", "for", "let", "cell", "check", "call"}
+    | {"sync"}
 )
 
 _TOKEN = re.compile(

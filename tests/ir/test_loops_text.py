@@ -149,6 +149,26 @@ def test_shared_and_deep_expressions_stay_short():
     assert print_program(parse_program(text)) == text
 
 
+WORDS = ["seq", "vector", "lane", "lanes", "count", "where", "site", "value", "over", "dims"]
+WORDS += ["grid", "at", "sizes", "of", "if", "else", "for", "f32", "true", "nan", "sync", "a b"]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_any_word_may_be_a_name(name):
+    place = (axis(name), axis(name) + dim("n"))
+    value = Load(name, place, F, Op("lt", (Position(axis(name)), Position(n)), B), Const(0, F))
+    inner = Store(name, place, value, Op("lt", (Position(axis(name)), Position(axis(name))), B))
+    loop = For(name, axis(name) + 3, "seq", (inner,), axis(name))
+    let = If(Const(True, B), (Let(name, Const(1, F)), Let("z", Local(name, F))))
+    param = Param(name, F, (n, dim(name)), "rw")
+    kernel = loops.Kernel(name, (param,), ("n", name), (name,), (loop, let))
+    buffer = loops.Buffer(name, F, (n, dim(name)), "state")
+    launch = loops.Repeat(name, dim(name), (loops.Launch(name, (name,), (axis(name),)),))
+    entry = loops.Entry(name, ("n", name), (loops.When((dim(name),), (launch,), (launch,)),))
+    program = loops.Program(name, ("n", name), (buffer,), (), (kernel,), (entry,))
+    assert parse_program(print_program(program)) == program
+
+
 def test_axes_and_dims_of_one_name_are_told_apart():
     index = (dim("i") - 1, floordiv(i + 1, 2) * n + mod(axis("z"), 4))
     program = of_body(
