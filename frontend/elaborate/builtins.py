@@ -238,10 +238,9 @@ TABLE: dict[str, Signature] = {
     "min": Signature(("x", "y", "axis", "keep"), 1, _extreme),
     "pow": Signature(("x", "y"), 2, _power),
     "stop_gradient": Signature(("x",), 1, _stop_gradient),
-    **{
-        name: Signature(("x", "axis", "keep"), 1, _reduction)
-        for name in ("sum", "mean", "prod", "any", "all", "argmax", "argmin")
-    },
+    **{name: Signature(("x", "axis", "keep"), 1, _reduction) for name in reductions.NAMES},
+    "var": Signature(("x", "axis", "keep", "sample"), 1, _reduction),
+    "std": Signature(("x", "axis", "keep", "sample"), 1, _reduction),
     **{name: Signature(("x",), 1, _cast) for name in (*NAMED, "float", "int")},
     "random_uniform": Signature(("shape",), 0, _draw),
     "random_normal": Signature(("shape",), 0, _draw),

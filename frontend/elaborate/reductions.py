@@ -1,8 +1,13 @@
-"""``sum(x)``, ``mean(x, axis = 1, keep = true)`` and their like, on whole tensors."""
+"""``sum(x)``, ``mean(x, axis = 1, keep = true)`` and their like, on whole tensors.
+
+A reduction that index forms have is one form. The others are made of such: each is a row of
+``MADE``, a function of the tensor, the axes and whether dims of 1 are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnc.frontend.elaborate.convert import Operand, common_type, to_node
@@ -22,7 +27,7 @@ from nnc.frontend.elaborate.values import (
 from nnc.ir import build, scalar
 from nnc.ir.expr import Expr
 from nnc.ir.graph import Node
-from nnc.ir.index import product
+from nnc.ir.index import Size, product
 from nnc.ir.span import Span
 from nnc.ir.types import DType
 
@@ -43,17 +48,66 @@ def reduce(elab: Elaborator, kind: str, given: Mapping[str, Operand], span: Span
         )
     dtype = common_type(elab, (operand,), span)
     node = _prepared(elab, kind, to_node(elab, operand), dtype, operand)
-    keep = _flag(given.get("keep"))
-    axes = _axes(kind, given.get("axis"), node, operand)
-    if kind != "mean":
-        return Tensor(build.reduce(node, axes, kind, keep=keep, span=span))
-    count = product(node.type.shape[k] for k in axes)
-    total = build.reduce(node, axes, "sum", keep=keep, span=span)
+    task = Task(
+        tuple(_axes(kind, given.get("axis"), node, operand)),
+        _flag(given.get("keep")),
+        span,
+        sample=_flag(given.get("sample")),
+    )
+    made = MADE.get(kind)
+    if made is not None:
+        return Tensor(made(node, task))
+    return Tensor(build.reduce(node, task.axes, kind, keep=task.keep, span=span))
 
-    def average(x: Expr) -> Expr:
+
+# reductions made of others ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How to reduce; ``sample``: a variance is that of a sample, over the count less one."""
+
+    axes: Sequence[int]
+    keep: bool
+    span: Span
+    sample: bool = False
+
+    def count(self, node: Node) -> Size:
+        """How many elements become one."""
+        return product(node.type.shape[k] for k in self.axes)
+
+
+def _over(total: Node, count: Size, span: Span) -> Node:
+    def divide(x: Expr) -> Expr:
         return scalar.div(x, scalar.cast(scalar.position(count), x.dtype))
 
-    return Tensor(build.elementwise(average, total, span=span))
+    return build.elementwise(divide, total, span=span)
+
+
+def _mean(node: Node, task: Task) -> Node:
+    total = build.reduce(node, task.axes, "sum", keep=task.keep, span=task.span)
+    return _over(total, task.count(node), task.span)
+
+
+def _var(node: Node, task: Task) -> Node:
+    """Sum the squared distances from the mean: in two passes, so that nothing cancels."""
+    middle = _mean(node, Task(task.axes, True, task.span))
+    axes = build.axes_for(node.type.shape)
+    here = build.subscripts(axes)
+    index = [0 if k in task.axes else at for k, at in enumerate(here)]
+    distance = scalar.sub(build.read(node, 0, *here), build.read(middle, 1, *index))
+    square = scalar.mul(distance, distance)
+    squares = build.form(axes, here, square, (node, middle), node.type.shape, span=task.span)
+    total = build.reduce(squares, task.axes, "sum", keep=task.keep, span=task.span)
+    return _over(total, task.count(node) - task.sample, task.span)
+
+
+def _std(node: Node, task: Task) -> Node:
+    return build.elementwise("sqrt", _var(node, task), span=task.span)
+
+
+MADE: dict[str, Callable[[Node, Task], Node]] = {"mean": _mean, "var": _var, "std": _std}
+NAMES = ("sum", "prod", "any", "all", "argmax", "argmin", *MADE)
 
 
 def _prepared(elab: Elaborator, kind: str, node: Node, dtype: DType, operand: Operand) -> Node:
@@ -65,16 +119,16 @@ def _prepared(elab: Elaborator, kind: str, node: Node, dtype: DType, operand: Op
                               hint=f"compare it with something: {kind}({name} != 0)")  # fmt: skip
         return node
     if dtype is DType.BOOL:
-        if kind in ("sum", "mean"):
-            return build.cast(node, DEFAULT_INT if kind == "sum" else elab.precision)
+        if kind == "sum" or kind in MADE:
+            return build.cast(node, elab.precision if kind in MADE else DEFAULT_INT)
         raise fault(
             "E0202", f"{kind} does not take truth values", operand.span,
             hint=f"any and all do; or convert: {kind}(i32({name}))",
         )  # fmt: skip
-    if kind == "mean" and not dtype.is_float:
+    if kind in MADE and not dtype.is_float:
         raise fault(
-            "E0205", f"mean does not take whole numbers ({dtype})", operand.span,
-            hint=f"convert them: mean(float({name}))",
+            "E0205", f"{kind} does not take whole numbers ({dtype})", operand.span,
+            hint=f"convert them: {kind}(float({name}))",
         )  # fmt: skip
     return node
 

@@ -55,9 +55,11 @@ def check(text: str, inputs: dict[str, Any], reference: Any, by: str = "x", **rt
         ("silu(x)", F.silu),
         ("softmax(x)", lambda x: F.softmax(x, -1)),
         ("log_softmax(x)", lambda x: F.log_softmax(x, -1)),
+        ("var(x)", lambda x: torch.var(x, correction=0)),
+        ("std(x, sample = true)", torch.std),
     ],
 )
-def test_activations(call: str, reference: Any) -> None:
+def test_functions(call: str, reference: Any) -> None:
     check(f"y = {call}", {"x": X}, reference, rtol=1e-9, atol=1e-17)
 
 
