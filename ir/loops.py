@@ -35,7 +35,10 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Element ``index`` of a parameter or cell; where ``mask`` is false, ``other`` untouched."""
+    """Element ``index`` of a parameter or cell; where ``mask`` is false ``other`` (None is zero).
+
+    Memory is not touched there.
+    """
 
     source: str
     index: tuple[Size, ...]
