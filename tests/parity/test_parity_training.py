@@ -65,12 +65,12 @@ def cosine(t: int) -> float:
 
 SCHEDULES: dict[str, Callable[[int], float]] = {
     "0.25": lambda t: 0.25,
-    "constant_rate(0.25)": lambda t: 0.25,
+    "constant(0.25)": lambda t: 0.25,
     "step(0.5, every = 7)": lambda t: 0.5 * 0.1 ** ((t - 1) // 7),
     "step(0.5, 3, factor = 0.5)": lambda t: 0.5 * 0.5 ** ((t - 1) // 3),
     "exponential(0.5, 0.9)": lambda t: 0.5 * 0.9 ** (t - 1),
-    "linear_decay(0.3, total = 20)": lambda t: 0.3 * (1 - min((t - 1) / 20, 1)),
-    "linear_decay(0.1, 25, end = 0.4)": lambda t: 0.1 + 0.3 * min((t - 1) / 25, 1),
+    "linear(0.3, total = 20)": lambda t: 0.3 * (1 - min((t - 1) / 20, 1)),
+    "linear(0.1, 25, end = 0.4)": lambda t: 0.1 + 0.3 * min((t - 1) / 25, 1),
     "cosine(0.2, warmup = 5, total = 30, floor = 0.01)": cosine,
     "cosine(0.2, total = 30)": lambda t: 0.1 * (1 + math.cos(math.pi * min(t / 30, 1))),
 }
