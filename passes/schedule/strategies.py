@@ -95,7 +95,7 @@ def tiled(group: Nested, work: Work) -> bool:
     kernel = Tiled(
         writer.nest,
         product,
-        Shape(),
+        Shape.of(product),
         params,
         lambda env, mask, value: writer.finished(stage, env, mask, value),
     )

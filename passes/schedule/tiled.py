@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnc.ir.index import Atom, Axis, Size, ceildiv, substitute
 from nnc.ir.loops import Expr, Load
@@ -26,6 +26,17 @@ class Shape:
     vectors: int = 2
     tall: int = 120
     wide: int = 128
+
+    @classmethod
+    def of(cls, product: Contraction) -> Shape:
+        """The tile for a contraction: no wider and no taller than its result."""
+        rows, columns = product.rows, product.n[1]
+        shape = cls()
+        if isinstance(columns, int):
+            shape = replace(shape, vectors=min(shape.vectors, -(-columns // product.width)))
+        if isinstance(rows, int):
+            shape = replace(shape, rows=min(shape.rows, rows))
+        return shape
 
 
 @dataclass(frozen=True, slots=True)
