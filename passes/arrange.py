@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from nnc.ir.loops import Expr, Load, Op
 from nnc.passes.align import Axes
-from nnc.passes.fuse import Group
+from nnc.passes.group import Group
 from nnc.passes.schedule.exprs import rewrite, walk
 from nnc.passes.schedule.nested import Nested, Phase
 from nnc.passes.schedule.stage import Stage, rename_axes

@@ -1,89 +1,25 @@
-"""Groups forms into kernels.
+"""Groups forms into kernels: the pair of groups that saves most bytes is merged, again and again.
 
-A group is a set of forms under common *outer* axes: at each outer point its members are computed
-in turn, and what one computes the next reads at once. Members without a reduction may run over
-further, *inner* axes; reductions run over inner axes and give one value for each outer point. That
-covers chains of elementwise work, epilogues of contractions, row groups (softmax, layer norm: the
-reductions of a row and what is made of them), sums that read one tensor together, and optimizers.
-
-Groups begin with one form each; the pair that saves most bytes is merged, again and again.
+What may be merged is told in ``group``; here is what it gains, and that no path leaves a group and
+returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from nnc.ir.graph import Node
-from nnc.ir.index import Size, axes_of
-from nnc.passes.align import Axes, in_row, row_begin, unify
-from nnc.passes.schedule.exprs import loads_of
-from nnc.passes.schedule.stage import Stage, rename_axes, volume
+from nnc.ir.index import axes_of
+from nnc.passes.group import Group, Member, full_reduction, merge
+from nnc.passes.schedule.stage import volume
 from nnc.passes.schedule.tiles import typical
-
-ROW_BYTES = 256 * 1024
-"""The most that one outer point of a row group may touch: what stays in a core's cache."""
 
 LAUNCH_BYTES = 4096
 """What a launch and its barrier cost, in bytes not moved."""
 
-SMALL = 16384
-"""Elements that one task computes without regret."""
-
-FEW_ROWS = 16
-MOST_TENSORS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One form of a group."""
-
-    number: int
-    node: Node
-    stage: Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Forms that one kernel computes.
-
-    ``fixed``: there are reductions, so the outer axes are theirs; otherwise they may be fewer.
-    ``closed`` says why nothing may be added, where nothing may.
-    """
-
-    outer: Axes
-    members: tuple[Member, ...]
-    closed: str = ""
-
-    @property
-    def number(self) -> int:
-        """The place of the first member in the graph."""
-        return self.members[0].number
-
-    @property
-    def fixed(self) -> bool:
-        """Whether a reduction fixes the outer axes."""
-        return any(m.stage.reduce != "none" for m in self.members)
-
-    @property
-    def targets(self) -> dict[str, Stage]:
-        """The members by the tensors that they compute."""
-        return {m.stage.target: m.stage for m in self.members}
-
-    @property
-    def pieces(self) -> bool:
-        """Whether the members compute parts of one tensor."""
-        return len(self.members) != len(self.targets)
-
-    @property
-    def contraction(self) -> bool:
-        """Whether a member multiplies operands that are used again along other outer axes."""
-        return any(_reuses(m.stage) for m in self.members)
-
-    def inner(self, stage: Stage) -> Axes:
-        """The axes of ``stage`` that are not outer."""
-        outer = dict(self.outer)
-        return tuple((a, n) for a, n in stage.axes if a not in outer)
+NEIGHBOURS = 5
+"""How many readers of one tensor, on either side, a group is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +27,23 @@ class Fused:
     """A partition of a graph's forms, and why each edge between two groups was not fused."""
 
     groups: tuple[Group, ...]
-    reasons: tuple[tuple[str, str, str], ...]
+    reasons: tuple[tuple[str, str, str], ...] = ()
 
 
-def singleton(member: Member, closed: str = "") -> Group:
-    """A group of one form."""
-    stage = member.stage
-    owners = stage.owners
-    if not closed and owners is None:
-        closed = "its elements are owned by columns (a scatter)"
-    if not closed and not stage.covers:
-        closed = "it does not store every element"
-    outer = stage.axes if owners is None else stage.kept
-    return Group(outer, (member,), closed)
-
-
-def fuse(groups: Sequence[Group], results: Iterable[str], *, merge: bool = True) -> Fused:
+def fuse(
+    groups: Sequence[Group], results: Iterable[str], *, join: bool = True, reasons: bool = False
+) -> Fused:
     """Merge ``groups`` (one form each, in the graph's order) while that saves memory traffic.
 
-    ``results`` names the tensors that must be in memory whatever happens.
+    ``results`` names the tensors that must be in memory whatever happens. Without ``join`` the
+    groups are only put in order; ``reasons`` asks why edges were left.
     """
-    fuser = _Fuser({g.number: g for g in groups}, frozenset(results))
-    if merge:
+    fuser = _Fuser({}, frozenset(results))
+    for group in groups:
+        fuser.add(group)
+    if join:
         fuser.run()
-    return Fused(tuple(fuser.in_order()), tuple(fuser.reasons()) if merge else ())
+    return Fused(tuple(fuser.in_order()), tuple(fuser.reasons()) if reasons else ())
 
 
 def explain(fused: Fused) -> str:
@@ -133,38 +62,133 @@ def _title(member: Member) -> str:
     return name if member.stage.reduce == "none" else f"{name} ({member.stage.reduce})"
 
 
-def _reuses(stage: Stage) -> bool:
-    """Whether two operands of a reduction each lack one of the result's axes."""
-    if stage.reduce != "sum":
-        return False
-    kept = {a for a, _ in stage.kept}
-    partial = {e.source for e in loads_of(stage.value) if not kept <= axes_of(e.index[0])}
-    reduced = {a for a, _ in stage.reduced}
-    along = [e for e in loads_of(stage.value) if reduced & axes_of(e.index[0])]
-    return len(partial) >= 2 and sum(e.source in partial for e in along) >= 2
-
-
-# -------------------------------------------------------------------------------- merging
-
-
 @dataclass(slots=True)
 class _Fuser:
+    """Groups by number; who computes and who reads each tensor; and pairs by what they gain."""
+
     groups: dict[int, Group]
     results: frozenset[str]
-    tried: dict[tuple[int, int], tuple[float, Group] | str] = field(default_factory=dict)
+    home: dict[str, int] = field(default_factory=dict)
+    readers: dict[str, set[int]] = field(default_factory=dict)
+    boxes: dict[object, set[int]] = field(default_factory=dict)
+    ranked: list[tuple[float, int, int, int]] = field(default_factory=list)
+    merged: list[tuple[Group, Group, Group]] = field(default_factory=list)
+
+    def add(self, group: Group) -> None:
+        """Take in a group."""
+        number = group.number
+        self.groups[number] = group
+        self.home.update(dict.fromkeys(group.targets, number))
+        for source in group.sources:
+            self.readers.setdefault(source, set()).add(number)
+        box = full_reduction(group)
+        if box is not None:
+            self.boxes.setdefault(box, set()).add(number)
+
+    def drop(self, group: Group) -> None:
+        """Forget a group."""
+        number = group.number
+        del self.groups[number]
+        for source in group.sources:
+            self.readers[source].discard(number)
+        for numbers in self.boxes.values():
+            numbers.discard(number)
 
     def run(self) -> None:
         """Merge the best pair until none gains."""
-        while (best := self._best()) is not None:
-            first, second, merged = best
-            del self.groups[first], self.groups[second]
-            self.groups[merged.number] = merged
-            gone = {first, second, merged.number}
-            self.tried = {k: v for k, v in self.tried.items() if not gone & set(k)}
+        for number in sorted(self.groups):
+            self._rank(number, only_later=True)
+        while self.ranked:
+            _, first, second, k = heapq.heappop(self.ranked)
+            a, b, joined = self.merged[k]
+            current = self.groups.get(first) is a and self.groups.get(second) is b
+            if not current or self._around(second, first) or self._reaches(first, second):
+                continue
+            self.drop(a)
+            self.drop(b)
+            self.add(joined)
+            self._rank(joined.number, only_later=False)
+
+    def _rank(self, number: int, *, only_later: bool) -> None:
+        """Find what merging ``number`` with each of its neighbours gains."""
+        for first, second in sorted(self._pairs(number)):
+            if only_later and number != min(first, second):
+                continue
+            a, b = self.groups[first], self.groups[second]
+            joined = merge(a, b)
+            if not isinstance(joined, str):
+                self.merged.append((a, b, joined))
+                gain = self._gain(a, b, joined)
+                heapq.heappush(self.ranked, (-gain, first, second, len(self.merged) - 1))
+
+    def _pairs(self, number: int) -> set[tuple[int, int]]:
+        """Its producers, its consumers, and groups that read a tensor with it."""
+        group = self.groups[number]
+        if group.closed:
+            return set()
+        pairs = {(p, number) for p in self._needs(number)}
+        pairs |= {(number, c) for t in group.targets for c in self.readers.get(t, ())}
+        pairs.discard((number, number))
+        beside: set[int] = set()
+        for source in group.sources:
+            beside |= self._near(number, self.readers[source])
+        box = full_reduction(group)
+        if box is not None:
+            beside |= self._near(number, self.boxes[box])
+        for other in beside:
+            pair = (min(number, other), max(number, other))
+            if pair not in pairs and pair[::-1] not in pairs:
+                pairs.add(pair)
+        return pairs
+
+    def _near(self, number: int, others: Iterable[int]) -> set[int]:
+        before = sorted((n for n in others if n < number), reverse=True)
+        after = sorted(n for n in others if n > number)
+        return {*before[:NEIGHBOURS], *after[:NEIGHBOURS]}
+
+    def _gain(self, first: Group, second: Group, joined: Group) -> float:
+        """Bytes that need not be moved, at typical sizes."""
+        total = float(LAUNCH_BYTES)
+        for target, stage in first.targets.items():
+            if target in second.sources:
+                nbytes = typical(stage.size) * stage.dtype.bytes
+                outside = self.readers[target] - {first.number, second.number}
+                total += nbytes * (1 if target in self.results or outside else 2)
+        shared = {(e.source, e.index, e.dtype) for m in first.members for e in m.stage.loads}
+        moved = [m for m in joined.members if m.stage.target in second.targets]
+        again = {(e.source, e.index, e.dtype) for m in moved for e in m.stage.loads}
+        for source, index, dtype in shared & again:
+            if source not in joined.targets:
+                extents = dict(a for m in joined.members for a in m.stage.axes)
+                axes = axes_of(index[0]) & extents.keys()
+                total += typical(volume([(a, extents[a]) for a in axes])) * dtype.bytes
+        return total
+
+    # the order of groups --------------------------------------------------------------------
+
+    def _needs(self, number: int) -> set[int]:
+        """The groups that ``number`` reads from."""
+        sources = self.groups[number].sources
+        return {self.home[s] for s in sources if s in self.home} - {number}
+
+    def _around(self, top: int, bottom: int) -> bool:
+        """Whether ``top`` depends on ``bottom`` through others."""
+        return any(self._reaches(n, bottom) for n in self._needs(top) - {bottom})
+
+    def _reaches(self, top: int, bottom: int) -> bool:
+        """Whether ``top`` is ``bottom`` or depends on it."""
+        pending, seen = [top], {top}
+        while pending:
+            n = pending.pop()
+            if n == bottom:
+                return True
+            new = self._needs(n) - seen
+            seen |= new
+            pending.extend(new)
+        return False
 
     def in_order(self) -> list[Group]:
         """The groups, each after those that it reads."""
-        needs = self._needs()
         order: list[Group] = []
         done: set[int] = set()
         for root in sorted(self.groups):
@@ -178,286 +202,19 @@ class _Fuser:
                     order.append(self.groups[number])
                     continue
                 stack.append((number, True))
-                stack.extend((n, False) for n in sorted(needs[number], reverse=True))
+                stack.extend((n, False) for n in sorted(self._needs(number), reverse=True))
         return order
+
+    # reasons --------------------------------------------------------------------------------
 
     def reasons(self) -> Iterator[tuple[str, str, str]]:
         """For each edge between groups: its ends, and why they are apart."""
-        needs = self._needs()
         for number in sorted(self.groups):
-            for source in sorted(needs[number]):
-                found = self._try(source, number)
-                why = found if isinstance(found, str) else self._path_reason(source, number, needs)
-                yield self._edge(source, number, why)
-
-    def _edge(self, source: int, number: int, why: str) -> tuple[str, str, str]:
-        a, b = self.groups[source], self.groups[number]
-        read = {s for m in b.members for s in m.stage.sources}
-        made = next(m for m in a.members if m.stage.target in read)
-        user = next(m for m in b.members if made.stage.target in m.stage.sources)
-        return _title(made), _title(user), why
-
-    def _path_reason(self, source: int, number: int, needs: Mapping[int, set[int]]) -> str:
-        around = self._path(number, source, needs, direct=False)
-        return "what is between them would have to run inside" if around else "nothing is gained"
-
-    def _needs(self) -> dict[int, set[int]]:
-        home = {t: n for n, g in self.groups.items() for t in g.targets}
-        needs: dict[int, set[int]] = {}
-        for n, g in self.groups.items():
-            read = {s for m in g.members for s in m.stage.sources}
-            needs[n] = {home[s] for s in read if s in home} - {n}
-        return needs
-
-    def _best(self) -> tuple[int, int, Group] | None:
-        needs = self._needs()
-        ranked: list[tuple[float, int, int, Group]] = []
-        for first, second in self._pairs(needs):
-            found = self._try(first, second)
-            if not isinstance(found, str):
-                ranked.append((-found[0], first, second, found[1]))
-        for _, first, second, merged in sorted(ranked, key=lambda r: r[:3]):
-            if not self._path(second, first, needs, direct=False) and not self._path(
-                first, second, needs, direct=True
-            ):
-                return first, second, merged
-        return None
-
-    def _pairs(self, needs: Mapping[int, set[int]]) -> Iterator[tuple[int, int]]:
-        """Producers with consumers, and groups that read one tensor."""
-        seen: dict[tuple[int, int], None] = {}
-        readers: dict[str, list[int]] = {}
-        for n, g in self.groups.items():
-            seen.update(dict.fromkeys((p, n) for p in needs[n]))
-            if g.closed:
-                continue
-            for source in {s for m in g.members for s in m.stage.sources}:
-                readers.setdefault(source, []).append(n)
-            for extents in {_full_reduction(g)} - {None}:
-                readers.setdefault(f"sums over {extents}", []).append(n)
-        for numbers in readers.values():
-            for k, a in enumerate(sorted(numbers)):
-                for b in sorted(numbers)[k + 1 : k + 6]:
-                    if (a, b) not in seen and (b, a) not in seen:
-                        seen[a, b] = None
-        return iter(sorted(seen))
-
-    def _path(self, top: int, bottom: int, needs: Mapping[int, set[int]], *, direct: bool) -> bool:
-        """Whether ``top`` depends on ``bottom``: directly counts only where ``direct``."""
-        pending = [n for n in needs[top] if direct or n != bottom]
-        seen = set(pending)
-        while pending:
-            n = pending.pop()
-            if n == bottom:
-                return True
-            new = needs[n] - seen
-            seen |= new
-            pending.extend(new)
-        return False
-
-    def _try(self, first: int, second: int) -> tuple[float, Group] | str:
-        found = self.tried.get((first, second))
-        if found is None:
-            found = self.tried[first, second] = self._merge(self.groups[first], self.groups[second])
-        return found
-
-    def _merge(self, first: Group, second: Group) -> tuple[float, Group] | str:
-        merged = merge(first, second)
-        if isinstance(merged, str):
-            return merged
-        gain = self._gain(first, second, merged)
-        return (gain, merged) if gain > 0 else "nothing is gained"
-
-    def _gain(self, first: Group, second: Group, merged: Group) -> float:
-        """Bytes that need not be moved, at typical sizes."""
-        total = float(LAUNCH_BYTES)
-        own = merged.targets
-        inside = {s for m in second.members for s in m.stage.sources}
-        for target, stage in first.targets.items():
-            if target in inside:
-                nbytes = typical(stage.size) * stage.dtype.bytes
-                total += nbytes * (2 if self._private(target, own) else 1)
-        shared = {(e.source, e.index, e.dtype) for m in first.members for e in m.stage.loads}
-        new = [m for m in merged.members if m.stage.target in second.targets]
-        again = {(e.source, e.index, e.dtype) for m in new for e in m.stage.loads}
-        for source, index, dtype in shared & again:
-            if source not in own:
-                extents = dict(a for m in merged.members for a in m.stage.axes)
-                axes = axes_of(index[0]) & extents.keys()
-                total += typical(volume([(a, extents[a]) for a in axes])) * dtype.bytes
-        return total
-
-    def _private(self, target: str, own: Mapping[str, Stage]) -> bool:
-        """Whether nothing outside reads ``target``."""
-        if target in self.results:
-            return False
-        return not any(
-            e.source == target
-            for g in self.groups.values()
-            for m in g.members
-            if m.stage.target not in own
-            for e in m.stage.loads
-        )
-
-
-def _full_reduction(group: Group) -> tuple[Size, ...] | None:
-    """The box of a group that reduces one to nothing but a scalar."""
-    boxes = {tuple(n for _, n in m.stage.axes) for m in group.members if m.stage.reduce != "none"}
-    return next(iter(boxes)) if not group.outer and len(boxes) == 1 else None
-
-
-def merge(first: Group, second: Group) -> Group | str:
-    """Merge two groups, ``second`` not read by ``first``; or say why that cannot be.
-
-    The axes of ``second`` get the names of those of ``first`` that they are.
-    """
-    for group in (first, second):
-        if group.closed:
-            return group.closed
-    names = _matched(first, second)
-    if isinstance(names, str):
-        return names
-    outer = _common_outer(first, second, names)
-    if isinstance(outer, str):
-        return outer
-    moved = [replace(m, stage=rename_axes(m.stage, names)) for m in second.members]
-    members = tuple(sorted((*first.members, *moved), key=lambda m: m.number))
-    merged = Group(outer, members)
-    return _illegal(first, second, merged) or merged
-
-
-def _matched(first: Group, second: Group) -> dict[str, str] | str:
-    """For axes of ``second``, those of ``first`` that they must run with."""
-    targets = first.targets
-    one, two = _extents(first), _extents(second)
-    names: dict[str, str] = {}
-    edge = False
-    for member in second.members:
-        for load in member.stage.loads:
-            made = targets.get(load.source)
-            if made is None:
-                continue
-            edge = True
-            found = unify(made.offset, one, load.index[0], two)
-            if found is None and first.fixed and made.reduce == "none":
-                found = unify(
-                    row_begin(made.offset, first.outer), one, load.index[0], two, part=True
-                )
-            if found is None:
-                return "it is read at other places than it is computed at"
-            if not _consistent(names, found):
-                return "it is read at several places"
-            names.update(found)
-    if not edge:
-        _match_shared(first, second, names, one, two)
-    return names
-
-
-def _match_shared(
-    first: Group,
-    second: Group,
-    names: dict[str, str],
-    one: Mapping[str, Size],
-    two: Mapping[str, Size],
-) -> None:
-    """Match the axes of groups that read one tensor, or that sum over equal boxes."""
-    for member in second.members:
-        for load in member.stage.loads:
-            for other in (e for m in first.members for e in m.stage.loads):
-                if other.source == load.source:
-                    found = unify(other.index[0], one, load.index[0], two)
-                    if found and _consistent(names, found):
-                        names.update(found)
-                        break
-    box = _full_reduction(first)
-    if not names and box is not None and box == _full_reduction(second):
-        a = next(m.stage.axes for m in first.members if m.stage.reduce != "none")
-        b = next(m.stage.axes for m in second.members if m.stage.reduce != "none")
-        names.update({y: x for (x, _), (y, _) in zip(a, b, strict=True)})
-
-
-def _consistent(names: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether ``found`` adds to the one-to-one matching ``names``."""
-    back = {b: a for a, b in names.items()}
-    return all(names.get(a, b) == b and back.get(b, a) == a for a, b in found.items())
-
-
-def _extents(group: Group) -> dict[str, Size]:
-    return {a: n for m in group.members for a, n in m.stage.axes}
-
-
-def _common_outer(first: Group, second: Group, names: Mapping[str, str]) -> Axes | str:
-    """The outer axes of both groups together, in the names of ``first``."""
-    mine = {a for a, _ in first.outer}
-    theirs = {names[a] for a, _ in second.outer if a in names}
-    complete = len(theirs) == len(second.outer)
-    if first.fixed and second.fixed:
-        if not complete or theirs != mine:
-            return "their reductions keep different axes"
-        return first.outer
-    if first.fixed:
-        if not mine <= theirs:
-            return "it is not made row by row from the reduction's results"
-        return first.outer
-    if second.fixed:
-        if not complete or not theirs <= mine:
-            return "the reduction keeps an axis that it does not have"
-        return tuple((a, n) for a, n in first.outer if a in theirs)
-    if not complete or theirs != mine:
-        return "they run over different boxes"
-    return first.outer
-
-
-def _illegal(first: Group, second: Group, merged: Group) -> str:
-    """Why ``merged`` must not be, or nothing."""
-    targets = merged.targets
-    for member in merged.members:
-        for load in member.stage.loads:
-            made = targets.get(load.source)
-            if made is None or load.index[0] == made.offset:
-                continue
-            if made.reduce != "none" or not in_row(made, load, merged.outer):
-                return "it is read at other places than it is computed at"
-    inner = [merged.inner(m.stage) for m in merged.members]
-    demoted = len(first.outer) > len(merged.outer) or len(second.outer) > len(merged.outer)
-    if (first.contraction or second.contraction) and not _only_epilogue(first, second, merged):
-        return "a contraction takes only what follows at the same place"
-    if len(_tensors(merged)) > MOST_TENSORS:
-        return "one kernel would need too many tensors"
-    depends = any(t in first.targets for m in second.members for t in _sources(m.stage))
-    if not any(inner) or not (demoted or depends):
-        return ""
-    if depends and not demoted and not any(merged.inner(m.stage) for m in _of(merged, second)):
-        return ""
-    return _row_reason(merged, [i for i in inner if i])
-
-
-def _only_epilogue(first: Group, second: Group, merged: Group) -> bool:
-    if second.contraction:
-        return False
-    return all(m.stage.reduce == "none" and not merged.inner(m.stage) for m in _of(merged, second))
-
-
-def _of(merged: Group, part: Group) -> list[Member]:
-    numbers = {m.number for m in part.members}
-    return [m for m in merged.members if m.number in numbers]
-
-
-def _sources(stage: Stage) -> set[str]:
-    return set(stage.sources)
-
-
-def _tensors(group: Group) -> set[str]:
-    return {s for m in group.members for s in (m.stage.target, *_sources(m.stage))}
-
-
-def _row_reason(group: Group, inner: Sequence[Axes]) -> str:
-    """Why the rows of a group do not fit a task each, or nothing."""
-    rows = typical(volume(group.outer))
-    elements = max(typical(volume(i)) for i in inner)
-    if elements * 4 > ROW_BYTES:
-        return "a row is larger than a core's cache"
-    symbolic = any(not isinstance(n, int) for i in inner for _, n in i)
-    if rows < FEW_ROWS and (symbolic or rows * elements > SMALL):
-        return "there are too few rows to share out among the threads"
-    return ""
+            for source in sorted(self._needs(number)):
+                a, b = self.groups[source], self.groups[number]
+                found = merge(a, b)
+                around = "what is between them would have to run inside"
+                why = found if isinstance(found, str) else around
+                made = next(m for m in a.members if m.stage.target in b.sources)
+                user = next(m for m in b.members if made.stage.target in m.stage.sources)
+                yield _title(made), _title(user), why

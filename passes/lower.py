@@ -11,7 +11,8 @@ from nnc.ir.index import Size, dims_of, product
 from nnc.ir.types import DType
 from nnc.passes.arrange import arrange
 from nnc.passes.canonical import canonical
-from nnc.passes.fuse import Fused, Group, Member, explain, fuse, singleton
+from nnc.passes.fuse import Fused, explain, fuse
+from nnc.passes.group import Group, Member, singleton
 from nnc.passes.hazards import Memory, launches_in, with_barriers
 from nnc.passes.inline import inline
 from nnc.passes.pieces import covers, pieces
@@ -86,7 +87,7 @@ def fused_text(
     program = _Program({b.name: b for b in layout})
     options = options or LowerOptions()
     return "\n".join(
-        f"{name}:\n{explain(_Entry(program, name, inline(graph), options).fused())}"
+        f"{name}:\n{explain(_Entry(program, name, inline(graph), options).fused(reasons=True))}"
         for name, graph in entries.items()
     )
 
@@ -157,14 +158,14 @@ class _Entry:
         place_results(work, results, program.layout, pointwise)
         return work.steps
 
-    def fused(self) -> Fused:
-        """The graph's forms in groups."""
+    def fused(self, *, reasons: bool = False) -> Fused:
+        """The graph's forms in groups; ``reasons`` asks why no more were fused."""
         groups: list[Group] = []
         for node in self._order():
             if isinstance(node.op, Form):
                 groups.append(self._group(node, node.op, len(groups)))
         results = {self.key(o.node) for o in self.graph.outputs}
-        return fuse(groups, results, merge=self.options.fuse)
+        return fuse(groups, results, join=self.options.fuse, reasons=reasons)
 
     def _group(self, node: Node, form: Form, number: int) -> Group:
         """The group of one form, or of the pieces that ``solve`` cut it into."""
