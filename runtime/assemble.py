@@ -214,8 +214,6 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
     regularised = recipe.settings.get("regularize_node")
     goal = build.elementwise("add", total, regularised) if regularised is not None else total
     results = [Output("loss", n.name, n.node) for n in mode.losses]
-    if len(mode.losses) > 1:
-        results.append(Output("loss", "total", total))
     for o in results:
         out.add("loss", o.name, o.node.type, "output")
     for item, g in zip(out.placed, _gradients(goal, wrt, facts), strict=True):

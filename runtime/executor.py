@@ -67,6 +67,8 @@ class Executor:
         self.ports: dict[str, Port] = {p.name: p for p in self.manifest.ports}
         self._split: Split | None = None
         self._order: Order | None = None
+        self._dims: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}
         self._again: Repeated | None = None
         self._staging: dict[int, dict[str, Array]] = {}
 
@@ -190,6 +192,11 @@ class Executor:
     def begin_epoch(self, split: Split, order: Order) -> None:
         """Set the rows that the following steps draw from, and the order they are drawn in."""
         self._split, self._order = split, order
+        self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
+        self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
+        self._addresses["data:order"] = address(order)
+        for name, array in split.whole.items():
+            self._addresses[f"input:{name}"] = address(array)
         for name in self.manifest.losses:
             self._system(f"sum.{name}", 0.0)
 
@@ -236,19 +243,18 @@ class Executor:
         self.instance.run(self.instance.bind("update", {}))
 
     def _draw(self, entry: str, batch: int, turns: int) -> None:
-        split, order = self._split, self._order
+        split = self._split
         assert split is not None, "begin_epoch comes first"
-        assert order is not None, "begin_epoch comes first"
-        sample = {n: a[:batch] for n, a in split.cut.items()}
-        dims = bind(self.ports.values(), {**sample, **split.whole})
-        bound = self.instance.bind(entry, {**dims, ROWS: split.rows, TURNS: turns})
+        dims = {**self._dims, ROWS: split.rows, TURNS: 1}
+        if self.manifest.batch is not None:
+            dims[self.manifest.batch] = batch
+        bound = self.instance.bind(entry, dims)
+        bound.set_dim(TURNS, turns)
         staging = self._staging.setdefault(
             batch, {n: np.empty((batch, *a.shape[1:]), a.dtype) for n, a in split.cut.items()}
         )
-        bound.point("data:order", address(order))
-        for name, array in split.cut.items():
-            bound.point(f"data:{name}", address(array))
-            bound.point(f"input:{name}", address(staging[name]))
-        for name, array in split.whole.items():
+        for name, where in self._addresses.items():
+            bound.point(name, where)
+        for name, array in staging.items():
             bound.point(f"input:{name}", address(array))
         self.instance.run(bound)

@@ -37,11 +37,16 @@ class Bound:
     record: Array
     record_address: int
     place: Mapping[str, int]
+    dim_place: Mapping[str, int]
     outputs: dict[str, Array] = field(default_factory=dict)
 
     def point(self, buffer: str, where: int) -> None:
         """Let ``buffer`` be the memory at address ``where``; of no effect where it is unused."""
         self.record[self.place[buffer]] = where
+
+    def set_dim(self, name: str, value: int) -> None:
+        """Let a dim that no buffer's size depends on have another value."""
+        self.record[self.dim_place[name]] = value
 
 
 class Instance:
@@ -64,6 +69,8 @@ class Instance:
         self._allocate = allocate
         self._buffers = {b.name: b for b in manifest.buffers}
         self._index = {b.name: HEADER + k for k, b in enumerate(manifest.buffers)}
+        first = HEADER + len(manifest.buffers)
+        self._dim_index = {name: first + k for k, name in enumerate(manifest.dims)}
         self._bound: dict[tuple[str, tuple[int, ...]], Bound] = {}
         self._scratch = allocate(0)
         state = [b for b in manifest.buffers if b.space == "state" and b.inside is None]
@@ -156,7 +163,7 @@ class Instance:
         first = HEADER + len(self.manifest.buffers)
         record[first:] = [dims[d] for d in self.manifest.dims]
         call = self._prototype(self._code.entry(entry))
-        return Bound(call, record, address(record), self._index, outputs)
+        return Bound(call, record, address(record), self._index, self._dim_index, outputs)
 
     def _fault(self, record: Array) -> UserError:
         record[FAULT_COUNT] = 0

@@ -85,13 +85,13 @@ def fit(
     on_epoch: EpochEnd | None = None,
 ) -> History:
     """Train and return the history. The order of rows depends on seed and epoch only."""
-    history = History()
+    history, pace = History(), Pace()
     steps, epoch = 0, 0
     while not plan.done(epoch, steps):
         began = time.perf_counter()
         order = shuffled(train.rows, plan.seed, epoch)
         limit = None if plan.steps is None else plan.steps - steps
-        taken, sums, rows = _epoch(executor, train, order, plan, limit, epoch, on_progress)
+        taken, sums, rows = _epoch(executor, train, order, plan, limit, epoch, pace, on_progress)
         steps += taken
         losses = {name: value / rows for name, value in sums.items()}
         held = executor.evaluate(validation, plan.batch) if validation is not None else {}
@@ -118,6 +118,7 @@ def _epoch(
     plan: Plan,
     limit: int | None,
     epoch: int,
+    pace: Pace,
     report: Report | None,
 ) -> tuple[int, dict[str, float], int]:
     """Run one epoch, or up to ``limit`` steps of it; return steps, loss sums and rows seen."""
@@ -127,7 +128,7 @@ def _epoch(
     count = total if limit is None else min(total, limit)
     executor.begin_epoch(train, order)
     done = 0
-    for portion in _portions(min(whole, count), executor, plan):
+    for portion in pace.portions(min(whole, count)):
         executor.steps(plan.batch, portion, done * group, plan.accumulate)
         done += portion
         if report is not None:
@@ -141,13 +142,18 @@ def _epoch(
     return done, executor.loss_sums(), rows
 
 
-def _portions(steps: int, executor: Executor, plan: Plan) -> Iterator[int]:
-    """Cut ``steps`` into runs that last about REPORT_SECONDS each, by what the last one took."""
-    size = 1
-    while steps > 0:
-        size = min(size, steps)
-        began = time.perf_counter()
-        yield size
-        steps -= size
-        per_step = max((time.perf_counter() - began) / size, 1e-7)
-        size = max(1, min(int(REPORT_SECONDS / per_step), 4 * size))
+@dataclass
+class Pace:
+    """How many steps one run of native code should take, to last about REPORT_SECONDS."""
+
+    size: int = 1
+
+    def portions(self, steps: int) -> Iterator[int]:
+        """Cut ``steps`` into runs, each sized by what the ones before took."""
+        while steps > 0:
+            size = min(self.size, steps)
+            began = time.perf_counter()
+            yield size
+            steps -= size
+            per_step = max((time.perf_counter() - began) / size, 1e-7)
+            self.size = max(1, min(int(REPORT_SECONDS / per_step), 4 * self.size))
