@@ -114,7 +114,7 @@ def convolution_agrees(case: Case) -> None:
     )  # fmt: skip
     c = rng.normal(0, 1, tuple(y.shape))
     (y * torch.tensor(c)).sum().backward()
-    losses, found = differentiate(program, {"x": x, "c": c})
+    _, found = differentiate(program, {"x": x, "c": c})
     np.testing.assert_allclose(program(x=x, c=c)["y"], y.detach().numpy(), rtol=0, atol=1e-12)
     np.testing.assert_allclose(found["conv.weight"], weight.grad.numpy(), rtol=0, atol=1e-11)
     np.testing.assert_allclose(found["a"], a.grad.numpy(), rtol=0, atol=1e-11)
