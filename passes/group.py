@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from nnc.ir.graph import Node
 from nnc.ir.index import Size, axes_of
@@ -38,7 +39,7 @@ class Member:
     stage: Stage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Forms that one kernel computes.
 
@@ -55,17 +56,17 @@ class Group:
         """The place of the first member in the graph."""
         return self.members[0].number
 
-    @property
+    @cached_property
     def fixed(self) -> bool:
         """Whether a reduction fixes the outer axes."""
         return any(m.stage.reduce != "none" for m in self.members)
 
-    @property
+    @cached_property
     def targets(self) -> dict[str, Stage]:
         """The members by the tensors that they compute."""
         return {m.stage.target: m.stage for m in self.members}
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[str]:
         """The tensors that the members read, its own too."""
         return frozenset(s for m in self.members for s in m.stage.sources)
@@ -75,7 +76,7 @@ class Group:
         """Whether the members compute parts of one tensor."""
         return len(self.members) != len(self.targets)
 
-    @property
+    @cached_property
     def contraction(self) -> bool:
         """Whether a member multiplies operands that are used again along other outer axes."""
         return any(_reuses(m.stage) for m in self.members)
@@ -123,6 +124,8 @@ def merge(first: Group, second: Group) -> Group | str:
     for group in (first, second):
         if group.closed:
             return group.closed
+    if second.contraction or (first.contraction and second.fixed):
+        return "a contraction takes only what follows at the same place"
     names = _matched(first, second)
     if isinstance(names, str):
         return names
@@ -229,7 +232,7 @@ def _illegal(first: Group, second: Group, merged: Group) -> str:
                 return "it is read at other places than it is computed at"
     inner = [merged.inner(m.stage) for m in merged.members]
     demoted = len(first.outer) > len(merged.outer) or len(second.outer) > len(merged.outer)
-    if (first.contraction or second.contraction) and not _only_epilogue(first, second, merged):
+    if first.contraction and any(merged.inner(m.stage) for m in _of(merged, second)):
         return "a contraction takes only what follows at the same place"
     if len(_tensors(merged)) > MOST_TENSORS:
         return "one kernel would need too many tensors"
@@ -239,12 +242,6 @@ def _illegal(first: Group, second: Group, merged: Group) -> str:
     if depends and not demoted and not any(merged.inner(m.stage) for m in _of(merged, second)):
         return ""
     return _row_reason(merged, [i for i in inner if i])
-
-
-def _only_epilogue(first: Group, second: Group, merged: Group) -> bool:
-    if second.contraction:
-        return False
-    return all(m.stage.reduce == "none" and not merged.inner(m.stage) for m in _of(merged, second))
 
 
 def _of(merged: Group, part: Group) -> list[Member]:

@@ -21,6 +21,7 @@ from nnc.passes.schedule.axes import tidy_axes
 from nnc.passes.schedule.kernel import Sites, Tensor, Work
 from nnc.passes.schedule.nested import Nested
 from nnc.passes.schedule.reduce import identity
+from nnc.passes.schedule.repeat import Known
 from nnc.passes.schedule.stage import root, stage_of
 from nnc.passes.schedule.strategies import copy, fill, literal, schedule
 
@@ -116,6 +117,7 @@ class _Program:
     kernels: list[loops.Kernel] = field(default_factory=list)
     scratch: dict[str, loops.Buffer] = field(default_factory=dict)
     sites: Sites = field(default_factory=Sites)
+    known: Known = field(default_factory=Known)
 
     def new_scratch(self, stem: str, dtype: DType, size: Size) -> str:
         """Add a scratch buffer of ``size`` elements and return its name."""
@@ -154,7 +156,7 @@ class _Entry:
             if kept:
                 for nested in self._nested(group, kept, work):
                     pointwise |= set(pointwise_pairs(nested))
-                    schedule(tidy_axes(nested), work)
+                    program.known.schedule(tidy_axes(nested), work, schedule)
         place_results(work, results, program.layout, pointwise)
         return work.steps
 

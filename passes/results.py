@@ -23,46 +23,64 @@ def place_results(
     A value in scratch that may as well be computed in its target is; the others are copied at the
     end. ``pointwise`` holds what ``pointwise_pairs`` tells of the groups.
     """
-    homes: dict[str, str] = {}
+    placer = _Placer(work, Memory(layout.values()), pointwise)
     copies: list[tuple[str, str]] = []
-    memory = Memory(layout.values())
     for value, target in results:
         if value == target:
             continue
-        if value in homes or value in layout or not _safe(value, target, work, memory, pointwise):
-            copies.append((homes.get(value, value), target))
-            continue
-        homes[value] = target
-        names = {value: target}
-
-        def move(launch: Launch, names: Mapping[str, str] = names) -> Launch:
-            return replace(launch, views=tuple(names.get(v, v) for v in launch.views))
-
-        work.steps[:] = [renamed(s, move) for s in work.steps]
+        if value in layout or not placer.try_to_move(value, target):
+            copies.append((placer.homes.get(value, value), target))
     for source, target in copies:
         copy(source, target, work)
 
 
-def _safe(
-    value: str, target: str, work: Work, memory: Memory, pointwise: set[tuple[str, str]]
-) -> bool:
-    """Whether ``value`` can be computed in ``target`` itself.
+class _Placer:
+    """Moves values from scratch to their targets; ``uses`` tells where each tensor is touched."""
 
-    From the step that writes it on, nothing else may touch ``target``'s memory, but that step may
-    read it element by element.
-    """
-    kernels = {k.name: k for k in work.kernels}
-    uses = [touched(s, kernels) for s in work.steps]
-    writers = [k for k, use in enumerate(uses) if value in use.writes]
-    for k, use in enumerate(uses):
-        if not writers or k < writers[0]:
-            continue
-        reads = use.reads
-        if writers == [k] and (value, target) in pointwise:
-            reads = reads - {target}
-        if memory.clash((target,), reads | use.writes):
+    def __init__(self, work: Work, memory: Memory, pointwise: set[tuple[str, str]]) -> None:
+        self.work = work
+        self.memory = memory
+        self.pointwise = pointwise
+        self.homes: dict[str, str] = {}
+        self.kernels = {k.name: k for k in work.kernels}
+        self.touched = [touched(s, self.kernels) for s in work.steps]
+        self.uses: dict[str, list[int]] = {}
+        for k, use in enumerate(self.touched):
+            for name in use.reads | use.writes:
+                self.uses.setdefault(name, []).append(k)
+
+    def try_to_move(self, value: str, target: str) -> bool:
+        """Compute ``value`` in ``target``, where that is safe."""
+        if value in self.homes or not self._safe(value, target):
             return False
-    return True
+        self.homes[value] = target
+        names = {value: target}
+
+        def move(launch: Launch) -> Launch:
+            return replace(launch, views=tuple(names.get(v, v) for v in launch.views))
+
+        moved = self.uses.pop(value, [])
+        for k in moved:
+            self.work.steps[k] = renamed(self.work.steps[k], move)
+            self.touched[k] = touched(self.work.steps[k], self.kernels)
+        self.uses[target] = sorted({*self.uses.get(target, []), *moved})
+        return True
+
+    def _safe(self, value: str, target: str) -> bool:
+        """Whether ``value`` can be computed in ``target`` itself.
+
+        From the step that writes it on, nothing else may touch ``target``'s memory, but that step
+        may read it element by element.
+        """
+        writers = [k for k in self.uses.get(value, []) if value in self.touched[k].writes]
+        if not writers:
+            return True
+        for name in [n for n in self.uses if self.memory.overlap(target, n)]:
+            for k in (k for k in self.uses[name] if k >= writers[0]):
+                alone = writers == [k] and (value, target) in self.pointwise
+                if name != target or name in self.touched[k].writes or not alone:
+                    return False
+        return True
 
 
 def pointwise_pairs(group: Nested) -> Iterator[tuple[str, str]]:
