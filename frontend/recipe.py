@@ -9,7 +9,12 @@ from typing import Any
 
 from nnc.frontend import ast
 from nnc.frontend.diagnostics import Diagnostics, SourceError
-from nnc.frontend.elaborate.calls import apply, evaluate_arguments, resolve
+from nnc.frontend.elaborate.calls import (
+    apply,
+    evaluate_arguments,
+    parameters_of,
+    resolve,
+)
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import Elaborator, deep_python
 from nnc.frontend.elaborate.faults import Cascade, Fault, did_you_mean, fault
@@ -217,23 +222,20 @@ class _Checker:
             raise SourceError(self.diagnostics.sorted())
         precision = self.precision or settings.get("precision")
         try:
-            given = self._given()
+            given = self._given(decl)
             return elaborate_model(self.program, decl, self.config, precision, given, frozen)
         except SourceError as error:
             self.diagnostics.extend(error.diagnostics)
             raise SourceError(self.diagnostics.sorted()) from None
 
-    def _given(self) -> Arguments:
+    def _given(self, decl: ast.Model) -> Arguments:
         scope = Scope(Body("a train block", "file", None, ""), self.program.scope)
         elab = Elaborator(precision_type(None), self.diagnostics)
-        positional: list[Operand] = []
-        named: dict[str, tuple[ast.Ident, Operand]] = {}
         try:
-            positional = [elab.operand(a, scope) for a in self.train.args]
-            named = {k.name.text: (k.name, elab.operand(k.value, scope)) for k in self.train.kwargs}
+            return evaluate_arguments(elab, scope, self.train, decl.config)
         except Fault as error:
             self._add(error)
-        return Arguments(tuple(positional), named)
+            return Arguments()
 
 
 def frozen_instances(parameters: Sequence[Parameter], frozen: set[str]) -> frozenset[str]:
@@ -410,7 +412,7 @@ class _Parts:
         for pattern, place, value in self.by_pattern(expr):
             choice: Choice | None = None
             try:
-                choice = chosen(self.elab, self.elab.evaluate(value, self.scope), value.span)
+                choice = chosen(self.elab, self.elab.rule(value, self.scope), value.span)
                 self.fitting(pattern, place, among)
             except Fault as error:
                 self.elab.report(error)
@@ -453,9 +455,10 @@ class _Parts:
         operand = Operand(Tensor(w), expr.span, parameter.path)
         func = expr.func if isinstance(expr, ast.Call) else expr
         arguments = Arguments()
-        if isinstance(expr, ast.Call):
-            arguments = evaluate_arguments(self.elab, self.scope, expr)
         callee = resolve(self.elab, self.scope, func)
+        if isinstance(expr, ast.Call):
+            params = parameters_of(callee)[1:]
+            arguments = evaluate_arguments(self.elab, self.scope, expr, params)
         arguments = replace(arguments, positional=(operand, *arguments.positional))
         value = apply(self.elab, self.scope, callee, arguments, expr, None)
         if is_poisoned(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,16 @@ from nnc.frontend.elaborate.parameters import (
     Arguments,
     bind_config,
     bind_tensors,
+    configure,
     results,
 )
 from nnc.frontend.elaborate.results import declare_results, expected_result, fit_results
-from nnc.frontend.elaborate.scope import Body, Owner, Scope
+from nnc.frontend.elaborate.scope import Binding, Body, Owner, Scope
 from nnc.frontend.elaborate.shapes import known_dim, known_rest
 from nnc.frontend.elaborate.sites import called_name, site_names
 from nnc.frontend.elaborate.values import (
     POISON,
+    Bool,
     BuiltinValue,
     ConstantSchedule,
     Element,
@@ -58,8 +61,39 @@ def call(elab: Elaborator, scope: Scope, node: ast.Call, expected: Shape | None)
         expected = given_shape(elab, scope, func)
         func = func.base
     callee = resolve(elab, scope, func)
-    arguments = evaluate_arguments(elab, scope, node)
+    arguments = evaluate_arguments(elab, scope, node, parameters_of(callee))
     return apply(elab, scope, callee, arguments, node, expected)
+
+
+def rule(elab: Elaborator, scope: Scope, expr: ast.Expr) -> Value:
+    """Evaluate what stands for a schedule or an optimizer, which have names of their own."""
+    match expr:
+        case ast.Call(func):
+            callee = _rule_named(scope, func)
+            if callee is not None:
+                arguments = evaluate_arguments(elab, scope, expr, parameters_of(callee))
+                return apply(elab, scope, callee, arguments, expr, None)
+        case ast.IfExpr(condition, yes, no):
+            chosen = elab.evaluate(condition, scope)
+            if isinstance(chosen, Bool):
+                return rule(elab, scope, yes if chosen.value else no)
+        case ast.Name():
+            found = scope.find(expr.id)
+            if found is not None and found.kind == "declaration":
+                return _rule_named(scope, expr) or found.value
+    return elab.evaluate(expr, scope)
+
+
+def _rule_named(scope: Scope, name: ast.Expr) -> Value | None:
+    found: Binding | None = None
+    match name:
+        case ast.Name(id):
+            found = scope.find_rule(id)
+        case ast.Field(ast.Name(id), member):
+            module = scope.find(id)
+            if module is not None and isinstance(module.value, ModuleValue):
+                found = module.value.scope.rules.get(member.text)
+    return found.value if found is not None else None
 
 
 def given_shape(elab: Elaborator, scope: Scope, node: ast.Subscript) -> Shape:
@@ -96,10 +130,35 @@ def resolve(elab: Elaborator, scope: Scope, func: ast.Expr) -> Value:
     raise scope.unknown(func.id, func.span, "function or layer")
 
 
-def evaluate_arguments(elab: Elaborator, scope: Scope, node: ast.Call) -> Arguments:
-    """Evaluate the arguments of a call from left to right."""
-    positional = tuple(elab.operand(a, scope) for a in node.args)
-    named = {k.name.text: (k.name, elab.operand(k.value, scope)) for k in node.kwargs}
+def parameters_of(callee: Value) -> tuple[ast.Parameter, ...]:
+    """Return what the next call of ``callee`` gives values to."""
+    match callee:
+        case FunctionValue(decl):
+            return decl.params
+        case LayerValue(decl) | ScheduleValue(decl, _, None) | OptimizerValue(decl, _, None):
+            return decl.config
+        case ScheduleValue(decl):
+            return decl.params
+        case Instance(layer):
+            return layer.decl.params
+        case _:
+            return ()
+
+
+def evaluate_arguments(
+    elab: Elaborator,
+    scope: Scope,
+    node: ast.Call | ast.Train,
+    params: Sequence[ast.Parameter],
+) -> Arguments:
+    """Evaluate the arguments of a call from left to right, each for its parameter."""
+    types = {p.name.text: p.type for p in params}
+    placed = [*types.values(), *(None for _ in node.args)]
+    positional = tuple(elab.argument(a, scope, t) for a, t in zip(node.args, placed, strict=False))
+    named = {
+        k.name.text: (k.name, elab.argument(k.value, scope, types.get(k.name.text)))
+        for k in node.kwargs
+    }
     if len(named) < len(node.kwargs):
         texts = [k.name.text for k in node.kwargs]
         twice = next(k for k in node.kwargs if texts.count(k.name.text) > 1)
@@ -123,7 +182,9 @@ def _stage(
 ) -> Value:
     if isinstance(stage, ast.Call) and not isinstance(stage.func, ast.Subscript):
         callee = resolve(elab, scope, stage.func)
-        arguments = evaluate_arguments(elab, scope, stage)
+        params = parameters_of(callee)
+        piped = 0 if isinstance(callee, LayerValue) else 1
+        arguments = evaluate_arguments(elab, scope, stage, params[piped:])
         if isinstance(callee, LayerValue):
             made = instantiate(elab, scope, callee, arguments, stage)
             return apply(elab, scope, made, Arguments((operand,)), stage, expected)
@@ -171,16 +232,6 @@ def apply(
         case BuiltinValue(name):
             return builtins.apply(elab, scope, name, arguments, site, expected)
     raise wrong_value("a function or a layer", callee, site.span)
-
-
-def configure(
-    elab: Elaborator, callee: ScheduleValue | OptimizerValue, arguments: Arguments, span: Span
-) -> Value:
-    """Give a schedule or an optimizer its config."""
-    scope = Scope(callee.home.body, callee.home)
-    owner = callee.decl.name.text
-    config = bind_config(elab, owner, callee.decl.config, scope, arguments, span)
-    return replace(callee, config=config)
 
 
 # functions --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from nnc.ir.types import DType, TensorType
 
 DEEPEST = 100
 """Applications inside one another before the elaborator takes them to be endless."""
-MOST_STEPS = 200_000
+MOST_STEPS = 10_000
 """Applications and turns of repeats in all: more is a program that would never be done."""
 _PYTHON_FRAMES = 20_000
 
@@ -94,6 +94,18 @@ class Elaborator:
             return Operand(value, expr.span, expr.id, origin)
         return Operand(value, expr.span)
 
+    def argument(self, expr: ast.Expr, scope: Scope, declared: ast.TypeExpr | None) -> Operand:
+        """Evaluate what is given for a parameter of the type ``declared``."""
+        if isinstance(declared, ast.TensorTypeExpr) and declared.name.text == "schedule":
+            return Operand(self.rule(expr, scope), expr.span)
+        return self.operand(expr, scope)
+
+    def rule(self, expr: ast.Expr, scope: Scope) -> Value:
+        """Evaluate what stands for a schedule or an optimizer: their names come first there."""
+        from nnc.frontend.elaborate.calls import rule
+
+        return rule(self, scope, expr)
+
     def node(
         self,
         value: Value,
@@ -162,10 +174,17 @@ class Elaborator:
         finally:
             self.training = before
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the program was given up, as one that would never be done."""
+        return self.steps > MOST_STEPS
+
     def spend(self, span: Span) -> None:
         """Count an application or a turn of a repeat; raise Fault where there are too many."""
         self.steps += 1
-        if self.steps > MOST_STEPS:
+        if self.exhausted and self.steps > MOST_STEPS + 1:
+            raise Cascade()
+        if self.exhausted:
             raise fault(
                 "E0219",
                 f"the program is not done after {MOST_STEPS} applications and repeats",

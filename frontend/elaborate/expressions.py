@@ -165,12 +165,12 @@ def _field(elab: Elaborator, scope: Scope, expr: ast.Field) -> Value:
 
 
 def _member(value: ModuleValue, name: ast.Ident) -> Value:
-    found = value.scope.names.get(name.text)
+    found = value.scope.names.get(name.text) or value.scope.rules.get(name.text)
     if found is not None:
         return found.value
     if value.scope.incomplete:
         raise Cascade
-    hint, fix = did_you_mean(name.text, value.scope.names, name.span)
+    hint, fix = did_you_mean(name.text, value.scope.declared(), name.span)
     raise fault("E0225", f"{value.name} has no {name}", name.span, hint=hint, fix=fix)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Loader:
             scope.opened.append(imported)
             return
         name = item.alias.text
-        _unused(scope, item.alias)
+        _unused(scope.names, item.alias)
         module = ModuleValue(name, imported)
         scope.names[name] = Binding(module, item.alias.span, "declaration")
 
@@ -163,25 +163,29 @@ def _unreadable(path: Path, item: ast.Import, error: Exception) -> Fault:
 
 
 def declare(scope: Scope, item: ast.Item) -> None:
-    """Bind what a file declares. Raises Fault where a name is taken."""
+    """Bind what a file declares. Raises Fault where a name is taken.
+
+    Functions and layers share one table of names, schedules and optimizers another.
+    """
     value: Value
+    table = scope.names
     match item:
         case ast.Fn():
             value = FunctionValue(item, scope)
         case ast.Layer():
             value = LayerValue(item, scope)
         case ast.Optimizer():
-            value = OptimizerValue(item, scope)
+            value, table = OptimizerValue(item, scope), scope.rules
         case ast.Schedule():
-            value = ScheduleValue(item, scope)
+            value, table = ScheduleValue(item, scope), scope.rules
         case _:
             return
-    _unused(scope, item.name)
-    scope.names[item.name.text] = Binding(value, item.name.span, "declaration")
+    _unused(table, item.name)
+    table[item.name.text] = Binding(value, item.name.span, "declaration")
 
 
-def _unused(scope: Scope, name: ast.Ident) -> None:
-    taken = scope.names.get(name.text)
+def _unused(table: Mapping[str, Binding], name: ast.Ident) -> None:
+    taken = table.get(name.text)
     if taken is not None:
         raise fault(
             "E0222",

@@ -107,7 +107,7 @@ def _run(
     body = replace(scope.body, trace=f"{scope.body.trace}:gradient", result=())
     names = {name: Binding(value, None) for name, value in given.items()}
     names[gradient.names[0].text] = Binding(dy, gradient.names[0].span)
-    inner = Scope(body, scope, names, scope.box)
+    inner = Scope(body, scope, names, box=scope.box)
     before, elab.differentiating = elab.differentiating, True
     try:
         value = run_block(elab, inner, gradient.body)

@@ -307,7 +307,7 @@ class _Passes:
         training, builder, config = self._mode(elab, training=True)
         second = Elaborator(
             elab.precision, self.diagnostics, parameters=elab.parameters, leaves=elab.leaves,
-            site_tables=elab.site_tables,
+            site_tables=elab.site_tables, steps=elab.steps if elab.exhausted else 0,
         )  # fmt: skip
         inference, _, _ = self._mode(second, training=False)
         return Model(

@@ -11,6 +11,7 @@ from nnc.frontend.diagnostics import nearest
 from nnc.frontend.elaborate.convert import Operand, natural_type, stretch, strong_type, to_node
 from nnc.frontend.elaborate.elaborator import later, wrong_value
 from nnc.frontend.elaborate.faults import did_you_mean, fault
+from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.shapes import Matcher, Pattern, pattern
 from nnc.frontend.elaborate.types import CONFIG_TYPES, NAMED
 from nnc.frontend.elaborate.values import (
@@ -23,6 +24,7 @@ from nnc.frontend.elaborate.values import (
     Int,
     LayerValue,
     ListValue,
+    OptimizerValue,
     ScheduleValue,
     Tensor,
     Text,
@@ -38,7 +40,6 @@ from nnc.ir.types import DType
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
-    from nnc.frontend.elaborate.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,21 @@ def bind_config(
         operand = given.get(param.name.text)
         if operand is None:
             assert param.default is not None
-            operand = elab.operand(param.default, scope)
+            operand = elab.argument(param.default, scope, param.type)
         value = constant(elab, param, operand)
         scope.bind(param.name, value, "config")
         config[param.name.text] = value
     return config
+
+
+def configure(
+    elab: Elaborator, callee: ScheduleValue | OptimizerValue, arguments: Arguments, span: Span
+) -> Value:
+    """Give a schedule or an optimizer its config."""
+    scope = Scope(callee.home.body, callee.home)
+    owner = callee.decl.name.text
+    config = bind_config(elab, owner, callee.decl.config, scope, arguments, span)
+    return replace(callee, config=config)
 
 
 def constant(elab: Elaborator, param: ast.Parameter, operand: Operand) -> Value:
@@ -158,6 +169,8 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             return Element(scalar.cast(scalar.position(size), elab.precision), weak=True)
         case "fn", FunctionValue() | BuiltinValue():
             return value
+        case "schedule", ScheduleValue(_, _, None):
+            return configure(elab, value, Arguments(), operand.span)
         case "schedule", ScheduleValue() | ConstantSchedule():
             return value
         case "schedule", Float(number):
@@ -241,7 +254,7 @@ def bind_tensors(
     for param in params:
         if param.name.text not in given:
             assert param.default is not None
-            operand = elab.operand(param.default, scope)
+            operand = elab.argument(param.default, scope, param.type)
             scope.bind(param.name, single(elab, param, operand), "value")
 
 

@@ -33,6 +33,7 @@ CALLABLE = (
     BuiltinValue, FunctionValue, LayerValue, Instance, ScheduleValue, ConstantSchedule,
     OptimizerValue, Poison,
 )  # fmt: skip
+RULES = (ScheduleValue, ConstantSchedule, OptimizerValue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,16 @@ class Body:
 class Scope:
     """Names by text, and the scope around them: body, file, imports, library, primitives.
 
-    ``opened`` are the files imported whole. A scope is ``incomplete`` where an import failed, so
-    that a name that is not found may not be the program's fault.
+    ``rules`` are the schedules and optimizers that are declared: they have names of their own, so
+    that a schedule may be called ``linear`` as a layer is. ``opened`` are the files imported whole.
+    A scope is ``incomplete`` where an import failed, so that a name that is not found may not be
+    the program's fault.
     """
 
     body: Body
     parent: Scope | None = None
     names: dict[str, Binding] = field(default_factory=dict)
+    rules: dict[str, Binding] = field(default_factory=dict)
     box: Box | None = None
     opened: list[Scope] = field(default_factory=list)
     inner: bool = False
@@ -116,13 +120,23 @@ class Scope:
             found = scope.names.get(name)
             if found is not None:
                 return found
-        return None
+        return self.find_rule(name)
 
     def find_callable(self, name: str) -> Binding | None:
         """Look a name up that is called: what cannot be called does not hide what can."""
         for scope in self._chain():
             found = scope.names.get(name)
             if found is not None and isinstance(found.value, CALLABLE):
+                return found
+        return self.find_rule(name)
+
+    def find_rule(self, name: str) -> Binding | None:
+        """Look a name up where a schedule or an optimizer is declared."""
+        for scope in self._chain():
+            bound = scope.names.get(name)
+            found = bound if bound is not None and isinstance(bound.value, RULES) else None
+            found = found or scope.rules.get(name)
+            if found is not None:
                 return found
         return None
 
@@ -161,11 +175,15 @@ class Scope:
 
     def inside(self, box: Box | None, names: Mapping[str, Binding] | None = None) -> Scope:
         """Return a scope around an expression of index notation, with its index variables."""
-        return Scope(self.body, self, dict(names or {}), box, inner=True)
+        return Scope(self.body, self, dict(names or {}), box=box, inner=True)
+
+    def declared(self) -> list[str]:
+        """The names that are bound right here."""
+        return [*self.names, *self.rules]
 
     def known(self) -> list[str]:
         """Every name in reach."""
-        return [name for scope in self._chain() for name in scope.names]
+        return [name for scope in self._chain() for name in scope.declared()]
 
     def unknown(self, name: str, span: Span, what: str = "name") -> Fault:
         """Return the fault for a name that is not bound."""

@@ -185,16 +185,18 @@ def test_parts_of_the_language_to_come_are_refused() -> None:
     assert codes(text) == ["E0220"]
 
 
-def test_declarations_that_clash() -> None:
-    text = """
-        fn f(x) = x
-        fn f(x) = 2*x
-        model M() {
-            input x: float[b, 4]
-            output y = x
-        }
-    """
-    assert codes(text) == ["E0222"]
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("fn f(x) = x", "fn f(x) = 2*x"),
+        ("fn f(x) = x", "layer f()(x) { return x }"),
+        ("schedule f(a: float)(t) = a", "schedule f(b: float)(t) = b*t"),
+        ("schedule f(a: float)(t) = a", "optimizer f()(w, g, t) { return w - g }"),
+    ],
+)
+def test_declarations_that_clash(first: str, second: str) -> None:
+    text = "model M() {\n input x: float[b, 4]\n output y = x\n}"
+    assert codes(f"{first}\n{second}\n{text}") == ["E0222"]
 
 
 def test_updates_stand_under_training() -> None:
@@ -234,4 +236,4 @@ def test_work_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
             output y = tree(x, 60)
         }
     """
-    assert "E0219" in codes(text)
+    assert codes(text) == ["E0219"]

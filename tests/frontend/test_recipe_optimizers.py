@@ -108,23 +108,31 @@ def test_state_is_declared_only_where_it_is_used() -> None:
     ("schedule", "values"),
     [
         ("0.1", {1: 0.1, 1000: 0.1}),
-        ("constant_rate(0.1)", {1: 0.1, 1000: 0.1}),
+        ("constant(0.1)", {1: 0.1, 1000: 0.1}),
         ("step(1.0, every = 10)", {1: 1.0, 10: 1.0, 11: 0.1, 20: 0.1, 21: 0.01}),
         ("step(1.0, 5, factor = 0.5)", {5: 1.0, 6: 0.5, 16: 0.125}),
         ("exponential(2.0, 0.9)", {1: 2.0, 2: 1.8, 11: 2.0 * 0.9**10}),
-        ("linear_decay(1.0, 10)", {1: 1.0, 6: 0.5, 11: 0.0, 50: 0.0}),
-        ("linear_decay(1.0, total = 10, end = 0.5)", {1: 1.0, 6: 0.75, 99: 0.5}),
+        ("linear(1.0, 10)", {1: 1.0, 6: 0.5, 11: 0.0, 50: 0.0}),
+        ("linear(1.0, total = 10, end = 0.5)", {1: 1.0, 6: 0.75, 99: 0.5}),
         ("cosine(1.0, total = 100)", {50: 0.5, 100: 0.0, 150: 0.0, 25: (1 + 0.5**0.5) / 2}),
         (
             "cosine(2.0, warmup = 10, total = 110, floor = 0.2)",
             {1: 0.2, 5: 1.0, 10: 2.0, 60: 1.1, 110: 0.2, 500: 0.2},
         ),
+        ("if 1 < 2 then constant(0.5) else 0.1", {7: 0.5}),
+        ("decay", {1: 1.0, 4: 0.25}),
+        ("decay()", {2: 0.5}),
+        ("half(linear(1.0, total = 10))", {6: 0.25}),
+        ("half(decay)", {2: 0.25}),
         ("warm(3, cosine(1.0, total = 100))", {1: math.cos(0.015 * math.pi) ** 2 / 3, 50: 0.5}),
     ],
 )
 def test_schedules(schedule: str, values: dict[int, float]) -> None:
     more = "schedule warm(first: int, after: schedule)(t) = " \
-        "if t < first then after(first)*t/first else after(t)\n"  # fmt: skip
+        "if t < first then after(first)*t/first else after(t)\n" \
+        "schedule half(linear: schedule = constant(3.0))(t) = linear(t)/2\n" \
+        "schedule decay()(t) = 1/t\n" \
+        "fn decay(x: float) -> float = x\n"  # fmt: skip
     update = updates(f"sgd(lr = {schedule})", more)["b"]
     for t, expected in values.items():
         leaves = {
