@@ -27,6 +27,9 @@ SMALL = 16384
 """Elements that one task computes without regret."""
 
 FEW_ROWS = 16
+MANY_COLUMNS = 128
+"""So many sums over a dim of unknown length give every thread some vectors of them."""
+
 MOST_TENSORS = 40
 
 
@@ -124,8 +127,10 @@ def merge(first: Group, second: Group) -> Group | str:
     for group in (first, second):
         if group.closed:
             return group.closed
-    if second.contraction or (first.contraction and second.fixed):
-        return "a contraction takes only what follows at the same place"
+    if second.contraction:
+        return "a contraction reads its operands from memory"
+    if first.contraction and second.fixed:
+        return "what follows a contraction in its kernel is elementwise"
     names = _matched(first, second)
     if isinstance(names, str):
         return names
@@ -233,7 +238,7 @@ def _illegal(first: Group, second: Group, merged: Group) -> str:
     inner = [merged.inner(m.stage) for m in merged.members]
     demoted = len(first.outer) > len(merged.outer) or len(second.outer) > len(merged.outer)
     if first.contraction and any(merged.inner(m.stage) for m in _of(merged, second)):
-        return "a contraction takes only what follows at the same place"
+        return "what follows a contraction in its kernel is elementwise"
     if len(_tensors(merged)) > MOST_TENSORS:
         return "one kernel would need too many tensors"
     depends = any(t in first.targets for m in second.members for t in _sources(m.stage))
@@ -263,7 +268,7 @@ def _row_reason(group: Group, inner: Sequence[Axes]) -> str:
     elements = max(typical(volume(i)) for i in inner)
     if elements * 4 > ROW_BYTES:
         return "a row is larger than a core's cache"
-    symbolic = any(not isinstance(n, int) for i in inner for _, n in i)
-    if rows < FEW_ROWS and (symbolic or rows * elements > SMALL):
-        return "there are too few rows to share out among the threads"
-    return ""
+    long = any(not isinstance(n, int) for i in inner for _, n in i)
+    fixed = all(isinstance(n, int) for _, n in group.outer)
+    few = rows < MANY_COLUMNS if long and fixed else rows < FEW_ROWS and rows * elements > SMALL
+    return "there are too few rows to share out among the threads" if few else ""

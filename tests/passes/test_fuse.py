@@ -247,4 +247,4 @@ def test_reasons_are_told() -> None:
     graph = Graph("main", (Output("output", "z", z), Output("output", "y", y)))
     text = fused_text({"main": graph}, layout_of(graph))
     assert "not fused" in text
-    assert "a contraction takes only what follows" in text
+    assert "a contraction reads its operands from memory" in text
