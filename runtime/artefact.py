@@ -17,9 +17,9 @@ from typing import Any
 from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError
 from nnc.runtime.manifest import FORMAT, Compiled, Manifest, decode, encode
+from nnc.runtime.names import BUILT_MAGIC
 from nnc.runtime.weights import write_whole
 
-MAGIC = b"NNCFILE1"
 HEADER = struct.Struct("<8sQQQ32s")
 
 
@@ -30,7 +30,7 @@ def write(path: Path, compiled: Compiled, weights: Mapping[str, Array], machine:
     about = {"format": FORMAT, "machine": machine, "manifest": encode(compiled.manifest)}
     parts = (json.dumps(about).encode(), compiled.code, serialise(dict(weights)))
     check = hashlib.sha256(b"".join(parts)).digest()
-    head = HEADER.pack(MAGIC, *(len(p) for p in parts), check)
+    head = HEADER.pack(BUILT_MAGIC, *(len(p) for p in parts), check)
     write_whole(path, head + b"".join(parts))
 
 
@@ -41,7 +41,12 @@ def read(path: Path, machine: str) -> tuple[Compiled, dict[str, Array]]:
     """
     if not path.is_file():
         raise UserError("E0651", f"there is no built file '{path}'", (), "`nnc build` makes one")
-    about, code, weights = _parts(path, path.read_bytes())
+    try:
+        raw = path.read_bytes()
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise UserError("E0646", f"'{path}' cannot be read", (reason,)) from None
+    about, code, weights = _parts(path, raw)
     if about.get("machine") != machine:
         raise UserError(
             "E0653",
@@ -49,22 +54,30 @@ def read(path: Path, machine: str) -> tuple[Compiled, dict[str, Array]]:
             (f"built for {about.get('machine')}", f"this is {machine}"),
             "build it here from its model file and weights",
         )
+    from safetensors import SafetensorError
     from safetensors.numpy import load as deserialise
 
-    manifest = decode(about["manifest"])
+    try:
+        manifest = decode(about["manifest"])
+        tensors = deserialise(weights)
+    except (ValueError, TypeError, KeyError, SafetensorError) as fault:
+        raise UserError("E0652", f"'{path}' is damaged", (str(fault),)) from None
     if not isinstance(manifest, Manifest):
         raise UserError("E0652", f"'{path}' has no manifest")
-    return Compiled(manifest, code), deserialise(weights)
+    return Compiled(manifest, code), tensors
 
 
 def _parts(path: Path, raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
-    if len(raw) < HEADER.size or raw[:8] != MAGIC:
+    if len(raw) < HEADER.size or not raw.startswith(BUILT_MAGIC):
         raise UserError("E0652", f"'{path}' is not a file that `nnc build` made")
     _, first, second, third, check = HEADER.unpack_from(raw)
     body = raw[HEADER.size :]
     if len(body) != first + second + third or hashlib.sha256(body).digest() != check:
         raise UserError("E0652", f"'{path}' is damaged", ("its checksum does not fit",))
-    about = json.loads(body[:first])
+    try:
+        about = dict(json.loads(body[:first]))
+    except (ValueError, TypeError) as fault:
+        raise UserError("E0652", f"'{path}' is damaged", (str(fault),)) from None
     if about.get("format") != FORMAT:
         raise UserError(
             "E0652", f"'{path}' has format {about.get('format')}; this nnc reads {FORMAT}"

@@ -11,13 +11,12 @@ import numpy as np
 
 from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError
-from nnc.runtime.files import read_idx, read_npz
+from nnc.runtime.files import read_idx, read_npy, read_npz
 from nnc.runtime.net import Net
-from nnc.runtime.open import compile as compile_file
+from nnc.runtime.open import compile_with, open_file
 from nnc.runtime.open import load as load_built
-from nnc.runtime.open import open_file
-from nnc.runtime.report import Display, emit_json, table
-from nnc.runtime.weights import write_whole
+from nnc.runtime.report import Display, emit_json, finite, table
+from nnc.runtime.weights import make_folder, write_whole
 
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.json"
@@ -58,6 +57,7 @@ def train(
     if weights is not None:
         net.load(weights_file(weights))
     folder = out if out is not None else Path("runs") / file.stem
+    make_folder(folder)
     began = time.perf_counter()
     total = epochs if epochs is not None else net.executor.manifest.settings.get("epochs")
     with Display(total if steps is None else None) as display:
@@ -175,15 +175,22 @@ def explain(code: str) -> None:
 def _open(file: Path, options: Mapping[str, Any]) -> Net:
     threads = options.get("threads")
     if file.suffix == BUILT_SUFFIX:
+        if options["config"] or options["model"] or options["recipe"]:
+            raise UserError(
+                "E0655",
+                f"'{file}' is built: its model, recipe and config are fixed",
+                (),
+                "give the model file it was built from",
+            )
         return load_built(file, threads=threads)
-    return compile_file(
+    return compile_with(
         file,
+        options["config"],
         target=options["target"],
         threads=threads,
         model=options["model"],
         recipe=options["recipe"],
         data_folders=options.get("folders", ()),
-        **options["config"],
     )
 
 
@@ -197,10 +204,7 @@ def read_array(path: Path, name: str) -> Array:
     if not path.is_file():
         raise UserError("E0612", f"there is no file '{path}'")
     if path.suffix == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (ValueError, OSError, EOFError) as fault:
-            raise UserError("E0613", f"'{path}' cannot be read as .npy", (str(fault),)) from None
+        return read_npy(path)
     if path.suffix == ".npz":
         arrays = read_npz(path)
         if name in arrays:
@@ -227,4 +231,4 @@ def parameter_count(net: Net) -> int:
 def _json(data: Any) -> bytes:
     import json
 
-    return (json.dumps(data, indent=1) + "\n").encode()
+    return (json.dumps(finite(data), indent=1, allow_nan=False) + "\n").encode()

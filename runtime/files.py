@@ -44,6 +44,15 @@ def locate(path: str, folders: list[Path]) -> Path:
     )
 
 
+def read_npy(path: Path) -> Array:
+    """Return the array of a NumPy file. Raises UserError for a damaged or pickled one."""
+    try:
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except (ValueError, OSError, EOFError) as fault:
+        raise UserError("E0613", f"'{path}' cannot be read as .npy", (str(fault),)) from None
+
+
 def read_npz(path: Path) -> dict[str, Array]:
     """Return the arrays of a NumPy archive. Raises UserError for a damaged or pickled one."""
     try:

@@ -1,4 +1,7 @@
-"""Names that programs of a training recipe use beside the model's own."""
+"""Names that more than one part of the runtime must agree on."""
+
+BUILT_MAGIC = b"NNCFILE1"
+"""What a built file begins with."""
 
 ROWS = "data.rows"
 """A dim: the rows of the arrays that ``steps`` draws batches from."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc.ir.model import DataSource, Model, Recipe
 from nnc.runtime.errors import UserError, nearest
+from nnc.runtime.names import BUILT_MAGIC
 
 if TYPE_CHECKING:
     from nnc.frontend.diagnostics import SourceError
@@ -47,6 +48,28 @@ def compile(
     this process may use. ``model`` and ``recipe`` choose where a file has several. Raises
     ``nnc.SourceError`` for a fault in the model file and ``nnc.UserError`` for any other.
     """
+    return compile_with(
+        path_or_source,
+        config,
+        target=target,
+        threads=threads,
+        model=model,
+        recipe=recipe,
+        data_folders=data_folders,
+    )
+
+
+def compile_with(
+    path_or_source: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    model: str | None = None,
+    recipe: str | None = None,
+    data_folders: Sequence[str | os.PathLike[str]] = (),
+) -> Net:
+    """Do what ``compile`` does, for config of any name."""
     from nnc.backends.llvm import machine
     from nnc.runtime import program_cache
 
@@ -138,7 +161,15 @@ def read_text(path_or_source: str | os.PathLike[str]) -> tuple[str, Path | None]
         return path_or_source, None
     path = Path(path_or_source)
     try:
-        return path.read_bytes().decode("utf-8-sig"), path.resolve().parent
+        raw = path.read_bytes()
+        if raw.startswith(BUILT_MAGIC):
+            raise UserError(
+                "E0654",
+                f"'{path}' is a built file, not a model file",
+                (),
+                "predict takes it, and nnc.load; for the rest give the file it was built from",
+            )
+        return raw.decode("utf-8-sig"), path.resolve().parent
     except UnicodeDecodeError as fault:
         raise UserError("E0647", f"'{path}' is not UTF-8 text", (str(fault),)) from None
     except (OSError, ValueError) as fault:

@@ -20,17 +20,18 @@ LINE_SECONDS = 0.2
 
 def emit_json(data: Any) -> None:
     """Print one JSON object on a line of standard output; not-a-number becomes null."""
-    print(json.dumps(_finite(data), allow_nan=False))
+    print(json.dumps(finite(data), allow_nan=False))
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
+    """Return plain data with None in place of infinities and not-a-number, which JSON lacks."""
     match data:
         case float() if not math.isfinite(data):
             return None
         case dict():
-            return {k: _finite(v) for k, v in data.items()}
+            return {k: finite(v) for k, v in data.items()}
         case list() | tuple():
-            return [_finite(v) for v in data]
+            return [finite(v) for v in data]
         case _:
             return data
 

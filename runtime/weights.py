@@ -24,8 +24,30 @@ def save(path: Path, tensors: Mapping[str, Array], about: Mapping[str, str]) -> 
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that its name never stands for half of it.
+
+    Raises UserError where it cannot be written; what was there is then still there.
+    """
+    make_folder(path.parent)
+    try:
+        _write_and_rename(path, data)
+    except OSError as fault:
+        raise _unwritten(path, fault) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those it lies in. Raises UserError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise _unwritten(path, fault) from None
+
+
+def _unwritten(path: Path, fault: OSError) -> UserError:
+    return UserError("E0634", f"'{path}' cannot be written", (fault.strerror or str(fault),))
+
+
+def _write_and_rename(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
