@@ -478,10 +478,16 @@ class _Parts:
             goals.append(penalty)
         if not goals:
             return
-        for path, cut in unreached(goals, [p.path for p in self.trainable()]):
-            parameter = next(p for p in self.trainable() if p.path == path)
-            places = [(n.span, "the gradient ends here") for n in cut if n.span is not None]
-            what = "no loss depends on it" if not cut else "no gradient passes"
-            self.elab.report(fault("E0411", f"training would never change {path}", parameter.span,
-                                   what, related=places[:3],
-                                   hint=f'freeze = "{path}" if that is meant'))  # fmt: skip
+        spans = {p.path: p.span for p in self.trainable()}
+        causes: dict[tuple[str, tuple[Span, ...]], list[str]] = {}
+        for path, cut in unreached(goals, spans):
+            owner = path.rpartition(".")[0] or path
+            places = tuple(dict.fromkeys(n.span for n in cut if n.span is not None))
+            causes.setdefault((owner, places), []).append(path)
+        for (owner, places), paths in causes.items():
+            what = "no gradient passes" if places else "no loss depends on it"
+            pattern = paths[0] if len(paths) == 1 else f"{owner}.*"
+            self.elab.report(fault("E0411", f"training would never change {' and '.join(paths)}",
+                                   spans[paths[0]], what,
+                                   related=[(p, "the gradient ends here") for p in places[:3]],
+                                   hint=f'freeze = "{pattern}" if that is meant'))  # fmt: skip

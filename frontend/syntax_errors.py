@@ -280,6 +280,25 @@ def _pipe(stuck: Stuck) -> Diagnostic | None:
     )
 
 
+def _after_pipe(stuck: Stuck) -> Diagnostic | None:
+    if stuck.found not in _OPERATORS - {"PIPE", "DOT"}:
+        return None
+    depth = 0
+    for kind, _, _ in reversed(stuck.line):
+        depth += (kind in ("RPAR", "RSQB")) - (kind in ("LPAR", "LSQB"))
+        if depth < 0 or (depth == 0 and kind in ("COMMA", "EQUAL")):
+            return None
+        if depth == 0 and kind == "PIPE":
+            return Diagnostic(
+                "E0119",
+                "the right of `|>` is not clear",
+                stuck.span,
+                "this operator follows a pipe",
+                hint="parentheses say what belongs together: `(a |> f) + b`",
+            )
+    return None
+
+
 def _bare_expression(stuck: Stuck) -> Diagnostic | None:
     if len(stuck.line) != 1 or stuck.line[0][0] != "NAME" or "EQUAL" not in stuck.accepts:
         return None
@@ -312,6 +331,7 @@ _RULES: tuple[Callable[[Stuck], Diagnostic | None], ...] = (
     _assignment,
     _bare_expression,
     _pipe,
+    _after_pipe,
     _one_list,
     _brace_on_next_line,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from nnc.frontend.elaborate.faults import Cascade, fault
-from nnc.frontend.elaborate.types import DEFAULT_INT, broadcast, broadcast_all, equal, spell
+from nnc.frontend.elaborate.types import DEFAULT_INT, broadcast, broadcast_all, decide, equal, spell
 from nnc.frontend.elaborate.values import (
     Bool,
     Element,
@@ -363,14 +363,16 @@ def no_broadcast(operands: Sequence[Operand], elab: Elaborator, span: Span) -> N
         f"{spell(a)} and {spell(b)}",
         related=[o.related for o in clash],
         notes=["at equal rank a dim written 1 stretches; otherwise one shape must end the other"],
-        hint=_broadcast_hint(a, b),
+        hint=_broadcast_hint(a, b, elab),
     )
 
 
-def _broadcast_hint(a: Sequence[Size], b: Sequence[Size]) -> str | None:
-    if len(a) == len(b):
-        return None
+def _broadcast_hint(a: Sequence[Size], b: Sequence[Size], elab: Elaborator) -> str | None:
     short, long = sorted((a, b), key=len)
     if len(long) == 2 and len(short) == 1 and long[0] == short[0]:
         return f"to go along the first dim, {spell(short)} must be reshaped to [{short[0]}, 1]"
+    pairs = zip(reversed(short), reversed(long), strict=False)
+    apart = [(m, n) for m, n in pairs if not equal(m, n, elab.facts)]
+    if len(apart) == 1 and decide("eq", *apart[0], elab.facts) is None:
+        return f"if they are equal in every call, say so: require {apart[0][0]} == {apart[0][1]}"
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from nnc.frontend import ast
 from nnc.frontend.diagnostics import Diagnostics, SourceError
 from nnc.frontend.elaborate import builtins
-from nnc.frontend.elaborate.faults import Fault, fault
+from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.scope import Binding, Body, Scope
 from nnc.frontend.elaborate.values import (
     POISON,
@@ -61,10 +61,13 @@ class Loader:
     def scope(self, file: ast.File, folder: Path | None) -> Scope:
         """Return the scope of a file: its declarations, and what it imports whole."""
         scope = Scope(Body(file.name, "file", None, ""), self.library)
+        blocks: dict[str, Binding] = {}
         for item in file.items:
             try:
                 if isinstance(item, ast.Import):
                     self._import(scope, item, folder)
+                elif isinstance(item, ast.Model | ast.Train):
+                    _choosable(blocks, item)
                 else:
                     declare(scope, item)
             except Fault as error:
@@ -153,12 +156,14 @@ def _unreadable(path: Path, item: ast.Import, error: Exception) -> Fault:
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror.lower()
     near = sorted(p.name for p in path.parent.glob("*.nn")) if path.parent.is_dir() else []
+    hint, _ = did_you_mean(path.name, near, None)
     return fault(
         "E0221",
         f'cannot read "{item.path.value}"',
         item.path.span,
         reason,
         notes=[f"the folder has {', '.join(near)}"] if near else (),
+        hint=hint,
     )
 
 
@@ -182,6 +187,25 @@ def declare(scope: Scope, item: ast.Item) -> None:
             return
     _unused(table, item.name)
     table[item.name.text] = Binding(value, item.name.span, "declaration")
+
+
+def _choosable(blocks: dict[str, Binding], item: ast.Model | ast.Train) -> None:
+    """Remember a model or a train block. Raises Fault where two could not be told apart."""
+    if isinstance(item, ast.Model):
+        _unused(blocks, item.name)
+        blocks[item.name.text] = Binding(POISON, item.name.span, "declaration")
+        return
+    name = item.alias or item.model
+    taken = blocks.setdefault(f"train {name}", Binding(POISON, name.span, "declaration"))
+    if taken.span != name.span:
+        raise fault(
+            "E0222",
+            f"two train blocks are called {name}",
+            name.span,
+            "the second",
+            related=[(taken.span, "the first")],
+            hint=f"name one: train {item.model} as another_name {{ ... }}",
+        )
 
 
 def _unused(table: Mapping[str, Binding], name: ast.Ident) -> None:

@@ -59,8 +59,8 @@ class ModelBuilder:
                 result = found.value if found else elab.evaluate(value, scope) if value else None
                 assert result is not None
                 node = self._keep(elab, self.outputs, name, result, statement, "output")
-                if value is not None and node is not None:
-                    scope.bind(name, Tensor(node))
+                if value is not None:
+                    scope.bind(name, Tensor(node) if node is not None else Poison())
             case ast.Loss(name, value):
                 ident = name or ast.Ident(self._loss_name(), span=value.span)
                 self._scalar(elab, scope, self.losses, ident, value, "loss")

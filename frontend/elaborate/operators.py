@@ -125,7 +125,7 @@ def _exact(elab: Elaborator, x: Size, y: Size, right: Operand, span: Span) -> Va
     if isinstance(x, int) and isinstance(y, int):
         hint = f"write {float(x)}/{y} for a decimal, or {x}//{y} to round down"
     else:
-        hint = f"`require ({x}) % ({y}) == 0` says that it does; // rounds down"
+        hint = f"`require {_grouped(x)} % {_grouped(y)} == 0` says that it does; // rounds down"
     raise fault(
         "E0210",
         f"{x} / {y} does not come out whole",
@@ -133,6 +133,11 @@ def _exact(elab: Elaborator, x: Size, y: Size, right: Operand, span: Span) -> Va
         "a quotient of whole numbers must be whole",
         hint=hint,
     )
+
+
+def _grouped(size: Size) -> str:
+    spelled = str(size)
+    return spelled if spelled.isidentifier() or spelled.isdigit() else f"({spelled})"
 
 
 def _whole_power(x: Size, y: Size, right: Operand) -> Value:

@@ -10,7 +10,7 @@ from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand
 from nnc.frontend.elaborate.faults import Cascade, fault
 from nnc.frontend.elaborate.types import broadcast, equal, spell
-from nnc.frontend.elaborate.values import Int, TupleValue, Value, describe, is_poisoned
+from nnc.frontend.elaborate.values import POISON, Int, TupleValue, Value, describe, is_poisoned
 from nnc.ir.index import Dim, Size, dims_of, exact_div, substitute
 from nnc.ir.span import Span
 
@@ -236,8 +236,12 @@ def known_dim(elab: Elaborator, scope: Scope, dim: ast.Expr) -> Size:
         raise Cascade
     if not isinstance(value, Int):
         raise fault("E0206", f"{text(dim)} is not a size", dim.span, describe(value))
-    if isinstance(value.size, int) and value.size < 0:
-        raise fault("E0211", f"a dim of {value.size}", dim.span, "a size is at least 0")
-    if isinstance(value.size, int) and value.size > LARGEST:
-        raise fault("E0211", f"a dim of {value.size}", dim.span, f"a size is at most {LARGEST}")
+    if isinstance(value.size, int) and not 0 <= value.size <= LARGEST:
+        if isinstance(dim, ast.Name) and dim.id in scope.home.names:
+            from nnc.frontend.elaborate.scope import Binding
+
+            # what else of this body has the dim is not at fault
+            scope.home.names[dim.id] = Binding(POISON, dim.span)
+        limit = "at least 0" if value.size < 0 else f"at most {LARGEST}"
+        raise fault("E0211", f"a dim of {value.size}", dim.span, f"a size is {limit}")
     return value.size
