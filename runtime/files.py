@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +15,11 @@ from nnc.runtime.errors import UserError
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
+ARCHIVE_FAULTS = (
+    ValueError, OSError, EOFError, KeyError, RuntimeError, NotImplementedError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What damaged, encrypted or unknown archives make NumPy and zipfile raise."""
 
 
 def locate(path: str, folders: list[Path]) -> Path:
@@ -27,6 +33,13 @@ def locate(path: str, folders: list[Path]) -> Path:
         found = (base / path).resolve()
         if found.is_relative_to(base) and found.is_file():
             return found
+    if not folders:
+        raise UserError(
+            "E0611",
+            f"there is no folder to find '{path}' in",
+            ("this program was given as text, so it lies in none",),
+            "name a folder: nnc.compile(..., data_folders=[...])",
+        )
     outside = all(not (f.resolve() / path).resolve().is_relative_to(f.resolve()) for f in folders)
     searched = tuple(f"searched in {folder}" for folder in folders)
     if outside:
@@ -49,18 +62,18 @@ def read_npy(path: Path) -> Array:
     try:
         with path.open("rb") as file:
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as fault:
+    except ARCHIVE_FAULTS as fault:
         raise UserError("E0613", f"'{path}' cannot be read as .npy", (str(fault),)) from None
 
 
 def read_npz(path: Path) -> dict[str, Array]:
     """Return the arrays of a NumPy archive. Raises UserError for a damaged or pickled one."""
+    if not zipfile.is_zipfile(path):
+        raise UserError("E0613", f"'{path}' is not an .npz archive")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise UserError("E0613", f"'{path}' holds one bare array, not an .npz archive")
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as fault:
+    except ARCHIVE_FAULTS as fault:
         raise UserError("E0613", f"'{path}' cannot be read as .npz", (str(fault),)) from None
 
 

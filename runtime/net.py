@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from nnc.ir.model import DataSource
 from nnc.runtime import artefact, weights
 from nnc.runtime.arrays import Array
@@ -128,8 +130,7 @@ class Net:
                 epochs = 1
         size = settings.get("batch", DEFAULT_BATCH) if batch is None else batch
         for name, value in (("epochs", epochs), ("steps", steps), ("batch", size)):
-            if value is not None and value < 1:
-                raise UserError("E0643", f"{name} is {value}; it must be at least 1")
+            _check_count(name, value)
         key = self._executor.manifest.seed if seed is None else seed
         return Plan(size, epochs, steps, key, settings.get("accumulate", 1))
 
@@ -144,6 +145,7 @@ class Net:
 
         ``split`` is train, validation or test; by default the held-out rows, if there are any.
         """
+        _check_count("batch", batch)
         if data is not None:
             chosen = split_of(self._ports(), data)
         else:
@@ -204,3 +206,9 @@ class Net:
     def executor(self) -> Executor:
         """The program at work, for those who measure and test it."""
         return self._executor
+
+
+def _check_count(name: str, value: int | None) -> None:
+    """Raise UserError for a count below 1."""
+    if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
+        raise UserError("E0643", f"{name} is {value}; it must be a whole number, at least 1")
