@@ -77,14 +77,14 @@ def _run_address(park: str | None) -> int:
 
 
 _cores: list[int] = []
-_kept: list[tuple[mmap.mmap, ctypes.Array[ctypes.c_char]]] = []
 
 
 def _forever(size: int) -> int:
     """Return the address of zeroed memory that is aligned to a page and never freed."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     held = (ctypes.c_char * size).from_buffer(memory)
-    _kept.append((memory, held))
+    # A list of them would not do: Python clears modules while threads still stand at the memory.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
     return ctypes.addressof(held)
 
 
