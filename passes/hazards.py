@@ -24,6 +24,10 @@ class Memory:
         by_name = {b.name: b for b in buffers}
         self._parts = {name: _part(b, by_name) for name, b in by_name.items()}
 
+    def is_known(self, name: str) -> bool:
+        """Whether ``name`` is one of the buffers."""
+        return name in self._parts
+
     def overlap(self, a: str, b: str) -> bool:
         """Whether writing to one may change the other."""
         if a == b:

@@ -30,6 +30,7 @@ def place_results(
             continue
         if value in layout or not placer.try_to_move(value, target):
             copies.append((placer.homes.get(value, value), target))
+    placer.share(frozenset(source for source, _ in copies))
     for source, target in copies:
         copy(source, target, work)
 
@@ -53,6 +54,30 @@ class _Placer:
         """Compute ``value`` in ``target``, where that is safe."""
         if value in self.homes or not self._safe(value, target):
             return False
+        self._move(value, target)
+        return True
+
+    def share(self, needed: frozenset[str]) -> None:
+        """Compute a tensor in the memory of one that is read for the last time as it is made.
+
+        Both are scratch of one type and size, and the one is read only where the other is made.
+        ``needed`` at the end are tensors to leave alone.
+        """
+        layout, tensor = self.memory, self.work.tensor
+        for value, source in sorted(self.pointwise):
+            if value in self.homes or source in self.homes:
+                continue
+            if layout.is_known(value) or layout.is_known(source) or needed & {value, source}:
+                continue
+            made, read = self.uses.get(value, []), self.uses.get(source, [])
+            if not made or not read or made[0] != read[-1]:
+                continue
+            a, b = tensor(value), tensor(source)
+            writes = value in self.touched[made[0]].writes
+            if writes and (a.dtype, a.size) == (b.dtype, b.size):
+                self._move(value, source)
+
+    def _move(self, value: str, target: str) -> None:
         self.homes[value] = target
         names = {value: target}
 
@@ -64,7 +89,6 @@ class _Placer:
             self.work.steps[k] = renamed(self.work.steps[k], move)
             self.touched[k] = touched(self.work.steps[k], self.kernels)
         self.uses[target] = sorted({*self.uses.get(target, []), *moved})
-        return True
 
     def _safe(self, value: str, target: str) -> bool:
         """Whether ``value`` can be computed in ``target`` itself.

@@ -30,6 +30,7 @@ from nnc.passes.schedule.reduce import (
 )
 from nnc.passes.schedule.stage import Guard, Stage, volume
 from nnc.passes.schedule.tiles import BLOCK_ELEMENTS, BLOCK_ROWS, Tile, block_of
+from nnc.passes.schedule.trim import Part, trimmed
 
 Known = dict[tuple[str, Size], Expr]
 
@@ -109,7 +110,7 @@ class _PhaseCode:
         if cut is None or not ordered:
             ordered = []
             self._start(reductions)
-            self._loops([self._part(a, n) for a, n in axes], self.env, self._point)
+            self._loops(self._trimmed([self._part(a, n) for a, n in axes]), self.env, self._point)
         else:
             self._blocks(axes, cut, reductions, ordered)
         for stage in reductions:
@@ -168,13 +169,19 @@ class _PhaseCode:
             start = Axis(number).as_poly() * block
             count = self.row.nest.length(extent, start, block)
             parts = [(name, start, count), *((a, 0, n) for a, n in axes[place + 1 :])]
-            self._loops(parts, self.env, self._point)
+            self._loops(self._trimmed(parts), self.env, self._point)
             for s in ordered:
                 running = self.running[s.target]
                 assert not hasattr(running, "place")
                 totals[s.target].push(running.partial())
         for s in ordered:
             self.take(s, code.bind(cast(totals[s.target].result(), s.dtype)))
+
+    def _trimmed(self, parts: Sequence[Part]) -> list[Part]:
+        """Leave out what every stage's filter rules out, as far as it is known before the loops."""
+        row = self.row
+        lanes = frozenset({LANE, *(w.name for s in self.phase.stages for w in s.whole)})
+        return trimmed(parts, self.phase.stages, self.env, lanes, row.code)
 
     def _loops(self, parts: Sequence[tuple[str, Size, Size]], env: Env, body: Point) -> None:
         """Nest loops over parts of axes (name, start, count), the lanes' axis innermost."""

@@ -238,6 +238,21 @@ def test_a_filter_keeps_what_it_drops_out_of_sums() -> None:
     agrees(total, dims={"n": 40}, data={("input", "a"): data})
 
 
+def test_a_filter_on_axes_trims_the_loop() -> None:
+    a = leaf("a", N, N)
+    i, j = axis("i"), axis("j")
+    below = sc.and_(
+        sc.apply("le", Position(j), Position(i)), sc.apply("gt", Position(j + 3), Position(i))
+    )
+    for kind in ("sum", "max"):
+        read = build.read(a, 0, i, j)
+        axes = [("i", N), ("j", N)]
+        band = build.form(axes, (i,), read, (a,), (N,), reduce=kind, where=below)
+        machine = agrees(band, dims={"n": 100})
+        steps = sum(c for (name, _), c in machine.counts.items() if name in ("add", "max"))
+        assert steps < 100 * 100 / 2
+
+
 def test_a_strided_convolution_gradient_is_computed_in_pieces() -> None:
     """``s*h + r`` on the left: one dense kernel for each residue, and no scatter."""
     x, w = leaf("x", 11), leaf("w", 3)
