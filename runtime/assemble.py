@@ -403,9 +403,13 @@ def _accumulation(out: Assembly) -> None:
 
 
 def _epoch(out: Assembly, loss: DType) -> None:
-    """Entries between the steps of ``steps``: ``gather`` the next batch, ``record`` its loss."""
+    """Entries between the steps of ``steps``: ``gather`` the next batch, ``record`` its loss.
+
+    Without a dim to cut data along there is nothing to gather: each step takes all of it.
+    """
     model = out.model
     if model.batch is None:
+        _record(out, loss, 1)
         return
     start = build.leaf("system", "start", TensorType(DType.I64))
     order = build.leaf("data", "order", TensorType(DType.I64, (dim(ROWS),)))

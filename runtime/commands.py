@@ -13,7 +13,7 @@ from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError
 from nnc.runtime.files import read_idx, read_npy, read_npz
 from nnc.runtime.net import Net
-from nnc.runtime.open import compile_with, open_file
+from nnc.runtime.open import compile_with, open_file, reading
 from nnc.runtime.open import load as load_built
 from nnc.runtime.report import Display, emit_json, finite, table
 from nnc.runtime.weights import make_folder, write_whole
@@ -27,7 +27,9 @@ def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any
     """Check a file; print its parameters, work and memory."""
     from nnc.runtime.facts import facts_of
 
-    facts = facts_of(open_file(file, config, **choice))
+    opened = open_file(file, config, **choice)
+    with reading(file):
+        facts = facts_of(opened)
     if as_json:
         emit_json(facts.as_data())
     else:

@@ -37,8 +37,8 @@ def graphs_of(assembly: Assembly) -> dict[str, Graph]:
 
 def loops_of(assembly: Assembly, graphs: Mapping[str, Graph]) -> loops.Program:
     """Lower graphs to loops, and join the entries that consist of others."""
-    sequences = {n: parts for n, parts in SEQUENCES.items() if all(p in graphs for p in parts)}
-    options = LowerOptions(sequences=sequences)
+    parts = {n: [p for p in SEQUENCES[n] if p in graphs] for n in SEQUENCES}
+    options = LowerOptions(sequences=parts if "update" in graphs else {})
     program = lower(assembly.model.name, graphs, list(assembly.layout.values()), options)
     return with_steps(program)
 

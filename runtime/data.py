@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnc.ir.index import Dim, Poly
+from nnc.ir.index import Dim, Poly, dims_of
 from nnc.ir.model import DataSource, Port
 from nnc.runtime.arrays import Array, admit, bind, check_names
 from nnc.runtime.errors import UserError
@@ -73,6 +73,21 @@ def is_cut(port: Port, batch: str | None) -> bool:
         and isinstance(shape[0], Poly)
         and shape[0] == Dim(batch).as_poly()
     )
+
+
+def check_cut(model: PortsOf, rows: int, batch: int) -> None:
+    """Raise UserError where data must be cut into batches and some array cannot be."""
+    if model.batch is None or batch >= rows:
+        return
+    for port in model.ports:
+        rest = port.type.shape[1:] if is_cut(port, model.batch) else port.type.shape
+        if any(model.batch in dims_of(size) for size in rest):
+            raise UserError(
+                "E0625",
+                f"'{port.name}' cannot be cut into batches along '{model.batch}'",
+                (f"the model declares {port.name}: {port.type}",),
+                f"give all {rows} rows in one batch, or make {model.batch} its first dim alone",
+            )
 
 
 def split_of(model: PortsOf, arrays: Mapping[str, object]) -> Split:

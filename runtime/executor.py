@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +66,7 @@ class Executor:
         self.instance = instance
         self.manifest: Manifest = instance.manifest
         self.ports: dict[str, Port] = {p.name: p for p in self.manifest.ports}
+        self.fitting = threading.RLock()
         self._split: Split | None = None
         self._order: Order | None = None
         self._dims: dict[str, int] = {}
@@ -194,7 +196,8 @@ class Executor:
         self._split, self._order = split, order
         self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
         self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
-        self._addresses["data:order"] = address(order)
+        if split.cut:
+            self._addresses["data:order"] = address(order)
         for name, array in split.whole.items():
             self._addresses[f"input:{name}"] = address(array)
         for name in self.manifest.losses:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nnc.ir.model import DataSource
 from nnc.runtime import artefact, weights
 from nnc.runtime.arrays import Array
-from nnc.runtime.data import PortsOf, Splits, divide, load, split_of
+from nnc.runtime.data import PortsOf, Splits, check_cut, divide, load, split_of
 from nnc.runtime.errors import UserError
 from nnc.runtime.executor import Executor
 from nnc.runtime.manifest import Compiled
@@ -72,19 +73,21 @@ class Net:
 
     # inference ------------------------------------------------------------------------------
 
-    def __call__(self, *, seed: int | None = None, **inputs: object) -> dict[str, Array]:
+    def __call__(self, /, *, seed: Any = None, **inputs: object) -> dict[str, Array]:
         """Return every output of the model, by name, for these inputs.
 
         Symbolic dims (the batch among them) take whatever sizes the arrays have. ``seed`` keys
-        what the model draws, if it draws.
+        what the model draws, if it draws (in a model with an input of that name, it is that).
         """
-        if seed is not None:
+        if seed is not None and "seed" in self._executor.ports:
+            inputs["seed"] = seed
+        elif seed is not None:
             self._executor.set_seed(seed)
         return self._executor.infer(inputs)
 
     # training -------------------------------------------------------------------------------
 
-    def step(self, **arrays: object) -> float:
+    def step(self, /, **arrays: object) -> float:
         """Take one training step on one batch of inputs and targets; return the loss before it."""
         return sum(self._executor.step(arrays).values())
 
@@ -118,7 +121,9 @@ class Net:
             train, held = divide(train, float(validation), plan.seed)
         elif validation is not None:
             held = split_of(self._ports(), validation)
-        return fit(self._executor, train, held, plan, on_progress, on_epoch)
+        check_cut(self._ports(), train.rows, plan.batch)
+        with self._executor.fitting:
+            return fit(self._executor, train, held, plan, on_progress, on_epoch)
 
     def _plan(
         self, epochs: int | None, steps: int | None, batch: int | None, seed: int | None
@@ -152,6 +157,7 @@ class Net:
             splits = self.splits()
             chosen = splits.named(split or ("train" if splits.validation is None else "validation"))
         size = batch or max(self._executor.manifest.settings.get("batch", 1), EVALUATION_ROWS)
+        check_cut(self._ports(), chosen.rows, size)
         return self._executor.evaluate(chosen, size)
 
     def splits(self) -> Splits:

@@ -80,7 +80,8 @@ def compile_with(
     made = program_cache.find(key)
     if made is None:
         opened = open_file(path_or_source, config, model=model, recipe=recipe)
-        made = _made(opened, target)
+        with reading(path_or_source):
+            made = _made(opened, target)
         program_cache.keep(key, made, opened.imports)
     own = () if folder is None else (folder,)
     net = make_net(made.compiled, threads, made.source, (*own, *map(Path, data_folders)))
@@ -197,13 +198,14 @@ def open_file(
 
 
 @contextmanager
-def reading(given: str | Path) -> Iterator[None]:
-    """Let faults found in ``given`` know the texts that they point into.
+def reading(path_or_source: str | os.PathLike[str]) -> Iterator[None]:
+    """Let faults found in a program know the texts that they point into.
 
     Raises UserError where the file cannot be read.
     """
     from nnc.frontend.diagnostics import SourceError
 
+    given = path_or_source if isinstance(path_or_source, str) else Path(path_or_source)
     read_text(given)
     try:
         yield
