@@ -9,13 +9,13 @@ from nnc.frontend import ast
 from nnc.frontend.elaborate.calls import body_of, run_body
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import Elaborator
+from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.expressions import step
 from nnc.frontend.elaborate.faults import Cascade, Fault, fault
 from nnc.frontend.elaborate.parameters import (
     Arguments,
     bind_tensors,
     configure,
-    element_type,
 )
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.shapes import declared_shape, pattern

@@ -38,6 +38,13 @@ class DType(enum.Enum):
         return not self.is_float and self is not DType.BOOL
 
     @property
+    def zero(self) -> float | int | bool:
+        """The number 0 of this type."""
+        if self is DType.BOOL:
+            return False
+        return 0.0 if self.is_float else 0
+
+    @property
     def bytes(self) -> int:
         """Size of one element in memory, in bytes."""
         return _BYTES[self]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nnc.frontend.elaborate.convert import Operand, common_type, to_node
+from nnc.frontend.elaborate.convert import Operand, common_type, to_expr, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
-from nnc.frontend.elaborate.operators import number
 from nnc.frontend.elaborate.reductions import place, tensor
 from nnc.frontend.elaborate.types import at_least, equal, spell
 from nnc.frontend.elaborate.values import Element, Float, Int, Tensor, TupleValue, Value, describe
 from nnc.ir import build, scalar
-from nnc.ir.expr import Expr
+from nnc.ir.expr import Const, Expr, Number
 from nnc.ir.graph import Node, Reshape
 from nnc.ir.index import Size, exact_div, product
 from nnc.ir.span import Span
@@ -157,7 +156,7 @@ def pad(elab: Elaborator, given: Given, span: Span) -> Value:
     node = tensor(elab, given["x"])
     along = _axis(given, node)
     before, after = (_amount(elab, given[side]) for side in ("before", "after"))
-    fill = _fill(given.get("value"), node)
+    fill = _fill(elab, given.get("value"), node)
     shape = list(node.type.shape)
     shape[along] = before + shape[along] + after
     axes = build.axes_for(shape)
@@ -175,13 +174,13 @@ def _amount(elab: Elaborator, operand: Operand) -> Size:
     return value.size
 
 
-def _fill(operand: Operand | None, node: Node) -> int | float | bool:
+def _fill(elab: Elaborator, operand: Operand | None, node: Node) -> Number:
     if operand is None:
-        return 0.0 if node.type.dtype.is_float else 0
-    value = number(operand.value)
-    if value is None or (isinstance(operand.value, Float) and not node.type.dtype.is_float):
+        return node.type.dtype.zero
+    value = to_expr(elab, elab.outside, operand, node.type.dtype)
+    if not isinstance(value, Const):
         raise wrong_value("a number known at compile time", operand.value, operand.span)
-    return float(value) if node.type.dtype.is_float else value
+    return value.value
 
 
 def shape_of(elab: Elaborator, given: Given, span: Span) -> Value:
@@ -253,8 +252,7 @@ def _join(nodes: Sequence[Node], along: int, span: Span) -> Node:
     shape[along] = starts[-1]
     axes = build.axes_for(shape)
     here = build.subscripts(axes)
-    outside = 0.0 if nodes[0].type.dtype.is_float else 0
-    guard = outside if len(nodes) > 1 else None
+    guard = nodes[0].type.dtype.zero if len(nodes) > 1 else None
     parts: list[Expr] = []
     for k, node in enumerate(nodes):
         index: list[Size] = list(here)

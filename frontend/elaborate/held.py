@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
+from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import fault
-from nnc.frontend.elaborate.parameters import element_type
 from nnc.frontend.elaborate.scope import Binding, Scope
 from nnc.frontend.elaborate.shapes import LARGEST, declared_shape, pattern
 from nnc.frontend.elaborate.values import Poison, Tensor

@@ -12,10 +12,11 @@ from nnc.frontend.diagnostics import Diagnostic, Diagnostics, SourceError
 from nnc.frontend.elaborate.calls import is_layer
 from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.elaborator import Elaborator, deep_python, wrong_value
+from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.files import Loader
 from nnc.frontend.elaborate.multiples import Multiples
-from nnc.frontend.elaborate.parameters import Arguments, bind_config, element_type
+from nnc.frontend.elaborate.parameters import Arguments, bind_config
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import config_arguments, precision_type, settled_config
 from nnc.frontend.elaborate.shapes import declared_shape, pattern

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
-from nnc.frontend.diagnostics import nearest
-from nnc.frontend.elaborate.convert import Operand, natural_type, stretch, strong_type, to_node
+from nnc.frontend.elaborate.convert import Operand, stretch, to_node
 from nnc.frontend.elaborate.elaborator import later, wrong_value
+from nnc.frontend.elaborate.element_types import settle, typed, unknown_type
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.shapes import Matcher, Pattern, pattern
@@ -36,7 +36,6 @@ from nnc.ir import build, scalar
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
 from nnc.ir.span import Span
-from nnc.ir.types import DType
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
@@ -169,6 +168,8 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             return Element(scalar.cast(scalar.position(size), elab.precision), weak=True)
         case "fn", FunctionValue() | BuiltinValue():
             return value
+        case "any", Int() | Float() | Bool():
+            return value
         case "schedule", ScheduleValue(_, _, None):
             return configure(elab, value, Arguments(), operand.span)
         case "schedule", ScheduleValue() | ConstantSchedule():
@@ -195,31 +196,6 @@ def _article(kind: str) -> str:
     }.get(kind, f"a value of type {kind}")
 
 
-def unknown_type(name: ast.Ident | None) -> Exception:
-    """Return the fault for a type that there is not."""
-    assert name is not None
-    known = [*NAMED, *CONFIG_TYPES]
-    close = nearest(name.text, known)
-    hint = f"did you mean {close}?" if close else f"the types are {', '.join(known)}"
-    return fault("E0201", f"unknown type {name}", name.span, hint=hint)
-
-
-def element_type(elab: Elaborator, declared: ast.TensorTypeExpr) -> DType:
-    """Return the element type that a declaration names; ``float`` is the working type."""
-    if declared.name.text == "float":
-        return elab.precision
-    found = NAMED.get(declared.name.text)
-    if found is None:
-        if declared.name.text in CONFIG_TYPES:
-            raise fault(
-                "E0206", f"{declared.name} is not the type of a tensor", declared.name.span,
-                hint="for whole numbers in tensors write i32 or i64"
-                if declared.name.text == "int" else None,
-            )  # fmt: skip
-        raise unknown_type(declared.name)
-    return found
-
-
 # tensors ------------------------------------------------------------------------------------------
 
 
@@ -233,6 +209,7 @@ def bind_tensors(
     stand alone, then arithmetic, then ``..s``; defaults last, which may use all of it.
     """
     given = assign(owner, params, arguments, span)
+    scope.body.types = settle(elab, params, given, span)
     tensors: list[tuple[ast.Parameter, Pattern, Operand]] = []
     for param in params:
         operand = given.get(param.name.text)
@@ -240,10 +217,10 @@ def bind_tensors(
             continue
         declared = param.type
         if isinstance(declared, ast.TensorTypeExpr) and declared.dims is not None:
-            found = typed(elab, declared, named(operand, param))
+            found = typed(elab, scope, declared, named(operand, param))
             tensors.append((param, pattern(declared.dims, declared.span), found))
         else:
-            scope.bind(param.name, single(elab, param, operand), "value")
+            scope.bind(param.name, single(elab, scope, param, operand), "value")
     matcher = Matcher(elab, scope)
     for _, declared_dims, operand in tensors:
         if not is_poisoned(operand.value):
@@ -255,7 +232,7 @@ def bind_tensors(
         if param.name.text not in given:
             assert param.default is not None
             operand = elab.argument(param.default, scope, param.type)
-            scope.bind(param.name, single(elab, param, operand), "value")
+            scope.bind(param.name, single(elab, scope, param, operand), "value")
 
 
 def named(operand: Operand, param: ast.Parameter) -> Operand:
@@ -268,46 +245,7 @@ def shape_of(value: Value) -> tuple[Size, ...]:
     return tuple(value.shape) if isinstance(value, Tensor | ListValue) else ()
 
 
-def typed(elab: Elaborator, declared: ast.TensorTypeExpr, operand: Operand) -> Operand:
-    """Check the element type of an argument; numbers without one take the declared type."""
-    dtype = element_type(elab, declared)
-    value = operand.value
-    if is_poisoned(value):
-        return operand
-    found = strong_type(value)
-    if found is dtype:
-        return operand
-    if found is None:
-        match value:
-            case ListValue():
-                return replace(operand, value=Tensor(to_node(elab, operand, dtype)))
-            case Int(size) if dtype.is_float and isinstance(size, int):
-                return replace(operand, value=Float(float(size)))
-            case Int() | Element() if dtype.is_float:
-                assert isinstance(value, Int | Element)
-                expr = value.expr if isinstance(value, Element) else scalar.position(value.size)
-                return replace(operand, value=Element(scalar.cast(expr, dtype), weak=True))
-            case Int() | Element() if dtype.is_int:
-                return operand
-            case Float() if dtype.is_float:
-                return operand
-            case Bool() if dtype is DType.BOOL:
-                return operand
-    actual = natural_type(elab, value)
-    if actual is None:
-        raise wrong_value(f"a tensor of {declared.name}", value, operand.span)
-    cast = declared.name.text
-    raise fault(
-        "E0205",
-        f"{operand.text or 'this'} has the type {actual}, not {dtype}",
-        operand.span,
-        describe(value),
-        related=[(declared.span, "declared here")],
-        hint=f"convert it: {cast}({operand.text or 'x'})",
-    )
-
-
-def single(elab: Elaborator, param: ast.Parameter, operand: Operand) -> Value:
+def single(elab: Elaborator, scope: Scope, param: ast.Parameter, operand: Operand) -> Value:
     """Return an argument whose declaration has no dims: anything untyped, or one value."""
     declared = param.type
     value = operand.value
@@ -315,16 +253,18 @@ def single(elab: Elaborator, param: ast.Parameter, operand: Operand) -> Value:
         return value
     if isinstance(declared, ast.TupleType):
         raise fault("E0206", "a parameter is one value", declared.span)
-    if isinstance(declared, ast.CallableType) or declared.name.text in CONFIG_TYPES:
+    if isinstance(declared, ast.CallableType) or (
+        declared.dims is None and declared.name.text in CONFIG_TYPES
+    ):
         is_tensor = isinstance(value, Tensor | Element | ListValue)
         name = declared.kind.text if isinstance(declared, ast.CallableType) else declared.name.text
         if not (is_tensor and name in ("float", "bool")):
             return plain(elab, declared, operand)
     assert isinstance(declared, ast.TensorTypeExpr)
     if declared.dims is not None:
-        found = typed(elab, declared, operand)
+        found = typed(elab, scope, declared, operand)
         return found.value
-    found = typed(elab, declared, named(operand, param))
+    found = typed(elab, scope, declared, named(operand, param))
     if shape_of(found.value):
         raise fault(
             "E0206",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, to_node, varies_over_box
+from nnc.frontend.elaborate.element_types import typed
 from nnc.frontend.elaborate.faults import Fault, fault
-from nnc.frontend.elaborate.parameters import count, plain, shape_of, typed
+from nnc.frontend.elaborate.parameters import count, plain, shape_of
 from nnc.frontend.elaborate.shapes import Matcher, Pattern, declared_shape, pattern
 from nnc.frontend.elaborate.types import CONFIG_TYPES
 from nnc.frontend.elaborate.values import (
@@ -109,8 +110,8 @@ def fit(elab: Elaborator, scope: Scope, declared: ast.TypeExpr, operand: Operand
     if not isinstance(declared, ast.TensorTypeExpr):
         raise fault("E0208", "a result is a tensor or a number", declared.span)
     if declared.dims is None:
-        return _scalar(elab, declared, operand)
-    found = typed(elab, declared, operand)
+        return _scalar(elab, scope, declared, operand)
+    found = typed(elab, scope, declared, operand)
     dims = pattern(declared.dims, declared.span)
     if not shape_of(found.value) and _settled(scope, dims):
         # A number fills whatever is declared: `fn zeros() -> float[..s] = 0`.
@@ -143,14 +144,16 @@ def _called(scope: Scope) -> str:
     return scope.body.owner.split()[-1]
 
 
-def _scalar(elab: Elaborator, declared: ast.TensorTypeExpr, operand: Operand) -> Value:
+def _scalar(
+    elab: Elaborator, scope: Scope, declared: ast.TensorTypeExpr, operand: Operand
+) -> Value:
     value = operand.value
     numeric = isinstance(value, Tensor | Element | ListValue)
     if declared.name.text in CONFIG_TYPES and not (
         numeric and declared.name.text in ("float", "bool")
     ):
         return plain(elab, declared, operand)
-    found = typed(elab, declared, operand)
+    found = typed(elab, scope, declared, operand)
     if shape_of(found.value):
         raise fault(
             "E0208",

@@ -23,6 +23,7 @@ from nnc.frontend.elaborate.values import (
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
 from nnc.ir.span import Span
+from nnc.ir.types import DType
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.model import ModelBuilder
@@ -66,7 +67,8 @@ class Body:
     dotted. ``sites`` names each call in it. ``loops`` are the indices of the ``repeat``s around
     the statement being run. ``yields`` collects the yields of the innermost of them. ``result``
     is the declared type of each result. ``state`` runs the declarations of an optimizer's state,
-    ``model`` those of a model's ports and results; where they are None there can be none.
+    ``model`` those of a model's ports and results; where they are None there can be none. ``types``
+    are the element types that the words ``any`` and ``int`` of its header stand for.
     """
 
     owner: str
@@ -79,6 +81,7 @@ class Body:
     result: tuple[ast.TypeExpr, ...] = ()
     state: Callable[[ast.StateDecl, Scope], Value] | None = None
     model: ModelBuilder | None = None
+    types: dict[str, DType] = field(default_factory=dict)
 
     def place(self, name: str) -> str:
         """Return ``name`` with the indices of the loops around it."""

@@ -19,6 +19,8 @@ NAMED: dict[str, DType] = {
 
 PRECISIONS = ("f64", "f32", "f16", "bf16")
 CONFIG_TYPES = ("int", "float", "bool", "text", "fn", "layer", "schedule")
+GENERIC = ("any", "int")
+"""Words that stand for any of several element types in the header of a function or layer."""
 DEFAULT_INT = DType.I32
 """The type of whole numbers that become a tensor without meeting one."""
 

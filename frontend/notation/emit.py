@@ -189,7 +189,7 @@ class Emitter:
 
     def _guard(self, read: Read, guarded: bool) -> Read:
         index = tuple(self._size(i) for i in read.index)
-        return replace(read, index=index, outside=_zero(read.dtype) if guarded else None)
+        return replace(read, index=index, outside=read.dtype.zero if guarded else None)
 
     def _read(self, read: Read) -> Expr:
         match self.session.operands.get(read.operand):
@@ -261,12 +261,6 @@ def extent_of(index: Index) -> Size:
     """The range of an index that has been settled."""
     assert index.extent is not None
     return index.extent
-
-
-def _zero(dtype: DType) -> float | int | bool:
-    if dtype is DType.BOOL:
-        return False
-    return 0.0 if dtype.is_float else 0
 
 
 def _plain_names(indices: Sequence[Index]) -> dict[str, str]:

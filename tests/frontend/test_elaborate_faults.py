@@ -11,6 +11,9 @@ from nnc.frontend.diagnostics import Diagnostic
 
 HEADER = """
 fn pair(a: float[..s, n], b: float[n]) -> float[..s, n] = a + b
+fn both(a: any[..s], b: any[..s]) -> any[..s] = a
+fn whole(a: int[..s]) -> int[..s] = a
+fn half(a: any) -> int[k] = [1, 2]
 fn once(x: float[k, 2*k]) -> float[k] = sum(x, axis = 1)
 layer scaled(by: float = 2.0)(x: float[..s, n]) -> float[..s, n] {
     param scale: float[n] = ones()
@@ -52,6 +55,19 @@ def text_at(body: str, d: Diagnostic) -> str:
         ("y = relu(ids)", "E0205", "ids"),
         ("y = exp(ids)", "E0205", "ids"),
         ("y = var(ids)", "E0205", "ids"),
+        ("y = both(x, ids[:])", "E0205", "both(x, ids[:])"),
+        ("y = both(ids, 0.5)", "E0205", "0.5"),
+        ("y = both(x > 0, 1)", "E0205", "1"),
+        ("y = both(\"a\", 1)", "E0202", "\"a\""),
+        ("y = whole(x)", "E0205", "x"),
+        ("y = whole(x > 0)", "E0205", "x > 0"),
+        ("y = whole(1.5)", "E0205", "1.5"),
+        ("y = clip(ids, 0, 2.5)", "E0205", "2.5"),
+        ("y = clip(x > 0, 0, 1)", "E0205", "0"),
+        ("y = one_hot(x, 3)", "E0205", "x"),
+        ("y = half(x)", "E0206", "x"),
+        ("input bad: any[b]", "E0206", "any"),
+        ("param bad: int[3] = zeros()", "E0206", "int"),
         ("y = std(x, axis = 2)", "E0229", "2"),
         ("y = var(x, sample = 1)", "E0202", "1"),
         ("y = mean(x, sample = true)", "E0209", "sample"),
