@@ -109,6 +109,37 @@ def test_a_unet_is_forms_whose_reads_are_proven() -> None:
     assert not any("select" in str(f.body) for f in convolutions)
 
 
+GENERATING = """
+model Chat() {
+    input tokens: i32[batch, time] in 0..9
+    require time > 1
+    net = decoder(9, 8, 2, 4, 2)
+    blank = zeros[2, batch, time, 2, 2]()
+    logits, _, _ = net(tokens, blank, blank, 0)
+    output whole = logits[:, -1]
+
+    empty = zeros[2, batch, time + 3, 2, 2]()
+    _, keys, values = net(tokens[:, :-1], empty, empty, 0)
+    last, _, _ = net(tokens[:, time - 1 : time], keys, values, time - 1)
+    output cached = last[:, 0]
+}
+"""
+
+
+def test_a_gpt_reads_its_cache_at_any_place() -> None:
+    """``j - pos`` is a shifted read, with ``pos = 0`` too, where the cache has more room."""
+    text = (MODELS / "gpt.nn").read_text()
+    model = elaborate(Source("gpt.nn", text[: text.index("model Chat")] + GENERATING))
+    tokens = np.random.default_rng(1).integers(0, 9, (2, 4)).astype(np.int32)
+    starts = [p.init for p in model.parameters]
+    system = {("system", "seed"): np.uint64(3), ("system", "step"): np.int64(0)}
+    leaves: dict[tuple[str, str], Any] = {("input", "tokens"): tokens}
+    for p, value in zip(model.parameters, evaluate_nodes(starts, system), strict=True):
+        leaves["state", p.path] = value
+    outputs = evaluate_nodes([o.node for o in model.inference.outputs], leaves)
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
+
+
 def test_numbers_in_places_on_the_left_are_not_indices() -> None:
     x, w = np.arange(8.0).reshape(2, 4), np.array([1.0, 10.0, 100.0, 1000.0])
     got = run(
