@@ -412,9 +412,9 @@ def _epoch(out: Assembly, loss: DType) -> None:
         _record(out, loss, 1)
         return
     start = build.leaf("system", "start", TensorType(DType.I64))
-    order = build.leaf("data", "order", TensorType(DType.I64, (dim(ROWS),)))
+    order = build.leaf("data", "*order", TensorType(DType.I64, (dim(ROWS),)))
     out.add("system", "start", start.type, "state")
-    out.add("data", "order", order.type, "input")
+    out.add("data", "*order", order.type, "input")
     results: list[Output] = []
     rows = dim(model.batch)
     for port in model.ports:

@@ -197,7 +197,7 @@ class Executor:
         self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
         self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
         if split.cut:
-            self._addresses["data:order"] = address(order)
+            self._addresses["data:*order"] = address(order)
         for name, array in split.whole.items():
             self._addresses[f"input:{name}"] = address(array)
         for name in self.manifest.losses:
