@@ -355,8 +355,9 @@ class _Parts:
                 hint = f'write "{pattern}.**" for all that it holds'
             listed = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
             raise fault("E0406", f'the pattern "{pattern}" fits no parameter', span,
-                        notes=[f"there are {listed}"] if paths else ["the model has none"],
-                        hint=hint, fix=fix)  # fmt: skip
+            if not paths:
+                raise Cascade()
+                        notes=[f"there are {listed}"], hint=hint, fix=fix)  # fmt: skip
         return found
 
     def freeze(self) -> set[str]:

@@ -142,7 +142,8 @@ class Store:
 class Check:
     """Reports a fault of the data where ``ok`` is false: ``site`` and the offending ``value``.
 
-    The program goes on (what follows must be safe by its masks) and the entry returns a code.
+    The launch goes on (what follows must be safe by its masks), later ones may be left out, and
+    the entry returns a code.
     """
 
     ok: Expr

@@ -9,6 +9,9 @@ the whole entry and, at each launch, claims ranges of tasks from one counter tha
 launch owns the numbers from the sum of all earlier launches' tasks on, so the counter never needs
 to be reset and threads may be at different launches where no barrier stands between them.
 
+Once a check of the data has failed, launches are walked through with no tasks: what training would
+have written after it, the weights above all, stays as it was.
+
 A barrier of the program becomes a real one only before a launch that needs it: what one thread
 did alone is in order for that thread anyway.
 
@@ -30,7 +33,7 @@ from nnc.ir.types import DType
 # barrier of the program: 1 a lone thread, 2 all. MEASURES: nothing runs, WIDEST is found.
 STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_OPEN, STATE_FENCED = range(5)
 STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(5, 11)
-STATE_TOTAL, STATE_MEASURES, STATE_WIDEST = range(11, 14)
+STATE_TOTAL, STATE_MEASURES, STATE_WIDEST, STATE_RECORD = range(11, 15)
 STATE_WORDS = 16
 
 # Chunks per thread: small enough to even out, large enough to walk through memory in order.
@@ -48,6 +51,7 @@ entry:
 {_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
 {_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
 {_at("totalp", STATE_TOTAL)}{_at("measuresp", STATE_MEASURES)}{_at("widestp", STATE_WIDEST)}\
+{_at("recordp", STATE_RECORD)}\
   store i64 0, ptr %mode
   %totalf = sitofp i64 %total to double
   %workf = sitofp i64 %work to double
@@ -68,6 +72,12 @@ act:
   %some = icmp sgt i64 %total, 0
   br i1 %some, label %busy, label %out
 busy:
+  %record = load ptr, ptr %recordp
+  %countp = getelementptr i64, ptr %record, i64 {base.FAULT_COUNT}
+  %faults = load atomic i64, ptr %countp monotonic, align 8
+  %sound = icmp eq i64 %faults, 0
+  %mode1 = select i1 %sound, i64 1, i64 0
+  %mode2 = select i1 %sound, i64 2, i64 0
   %core = load ptr, ptr %corep
   %alone = icmp eq ptr %core, null
   br i1 %alone, label %all, label %team
@@ -95,7 +105,7 @@ one:
   %mine = icmp eq i64 %thread, 0
   br i1 %mine, label %all, label %out
 all:
-  store i64 1, ptr %mode
+  store i64 %mode1, ptr %mode
   store i64 %total, ptr %totalp
   br label %out
 many:
@@ -105,7 +115,7 @@ many:
   %shares = mul i64 %threads, {_SHARES}
   %even = udiv i64 %total, %shares
   %chunk = call i64 @llvm.umax.i64(i64 %even, i64 1)
-  store i64 2, ptr %mode
+  store i64 %mode2, ptr %mode
   store i64 %start, ptr %first
   store i64 %stop, ptr %limit
   store i64 %chunk, ptr %chunkp
@@ -204,6 +214,8 @@ define internal void @nnc.walk(i32 %thread, ptr %job, ptr %core, i32 %threads) n
   store i64 %threads64, ptr %threadsp
   store ptr %core, ptr %corep
   %record = load ptr, ptr %job
+  %recordp = getelementptr i64, ptr %s, i64 {record}
+  store ptr %record, ptr %recordp
   %stepsp = getelementptr ptr, ptr %job, i64 1
   %steps = load ptr, ptr %stepsp
   %old = call i64 @nnc.float.enter()
@@ -342,6 +354,7 @@ def support(target: Target, grain: int) -> str:
         threads=STATE_THREADS,
         core=STATE_CORE,
         measures=STATE_MEASURES,
+        record=STATE_RECORD,
         widest=STATE_WIDEST,
         version=base.VERSION,
         known=base.RECORD_VERSION,

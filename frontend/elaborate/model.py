@@ -16,6 +16,7 @@ from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.files import Loader
 from nnc.frontend.elaborate.multiples import Multiples
+from nnc.frontend.elaborate.needs import targets_needed
 from nnc.frontend.elaborate.parameters import Arguments, bind_config
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import config_arguments, precision_type, settled_config
@@ -364,6 +365,9 @@ class _Passes:
             tuple(builder.metrics.values()),
             tuple(builder.outputs.values()),
             tuple(elab.updates.values()),
+        outputs, ports = builder.outputs.values(), builder.ports.values()
+        for needed in targets_needed(outputs, ports, self.multiples.actual):
+            elab.report(needed)
         )
         return mode, builder, config
 

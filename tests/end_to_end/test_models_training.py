@@ -360,3 +360,32 @@ def test_imports_with_and_without_a_name(tmp_path: Path) -> None:
         _, g = differentiate(program, {"x": x})
         program.step(x=x)
         np.testing.assert_allclose(w, start - 0.5 * 0.2 / t * g["dense.linear.weight"], 1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_fault_of_the_data_leaves_the_weights_as_they_were(threads: int) -> None:
+    program = net(
+        """
+        model M {
+            input  x: float[b, 4]
+            target k: i32[b]
+            loss cross_entropy(x |> linear(8) |> relu |> linear(5), k)
+        }
+        train M { optimizer = adam(0.1), batch = 10 }
+        """,
+        threads=threads,
+    )
+    rng = np.random.default_rng(5)
+    x = rng.normal(0, 1, (2000, 4)).astype(np.float32)
+    k = rng.integers(0, 5, 2000).astype(np.int32)
+    program.step(x=x, k=k)
+    instance = program.executor.instance
+    before = {name: instance.tensor(name).copy() for name in instance.state_names()}
+    k[1234] = 5
+    for _ in range(3):
+        with pytest.raises(nnc.UserError, match="E0610"):
+            program.step(x=x, k=k)
+    for name, value in before.items():
+        np.testing.assert_array_equal(instance.tensor(name), value, err_msg=name)
+    k[1234] = 4
+    assert np.isfinite(program.step(x=x, k=k))
