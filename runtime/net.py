@@ -186,8 +186,7 @@ class Net:
 
     def save(self, path: str | Path) -> None:
         """Write all parameters and buffers to a safetensors file, by path."""
-        about = {"model": self._executor.manifest.name, "format": "nnc"}
-        weights.save(Path(path), dict(self.params), about)
+        weights.save(Path(path), dict(self.params), self._executor.manifest.name)
 
     def load(self, path: str | Path) -> None:
         """Read parameters and buffers that ``save`` wrote; all or, on a fault, none are changed."""

@@ -12,15 +12,15 @@ from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError, nearest
 
 
-def save(path: Path, tensors: Mapping[str, Array], about: Mapping[str, str]) -> None:
-    """Write tensors to ``path``: under a temporary name, to the disk, then renamed.
+def save(path: Path, tensors: Mapping[str, Array], model: str) -> None:
+    """Write the tensors of a model to ``path``: under a temporary name, to the disk, then renamed.
 
-    Whatever happens, ``path`` holds the old or the new file, whole.
+    Whatever happens, ``path`` holds the old or the new file, whole. Equal tensors make equal files.
     """
     from safetensors.numpy import save as serialise
 
-    data = serialise(dict(tensors), dict(about))
-    write_whole(path, data)
+    # One note only: safetensors writes several in an order of chance.
+    write_whole(path, serialise(dict(tensors), {"model": model}))
 
 
 def write_whole(path: Path, data: bytes) -> None:
