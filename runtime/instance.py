@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +100,10 @@ class Instance:
         """Names of the state buffers that are not part of another."""
         return list(self._state_at)
 
+    def block(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return new memory for native code to write to and read from."""
+        return self._allocate(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
     def _state_start(self, buffer: Buffer) -> int:
         if buffer.inside is None:
             return self._state_at[buffer.name]
@@ -167,11 +173,13 @@ class Instance:
 
     def _fault(self, record: Array) -> UserError:
         record[FAULT_COUNT] = 0
-        site = self.manifest.sites[int(record[FAULT_SITE])]
+        number = int(record[FAULT_SITE])
+        site = self.manifest.sites[number]
+        place = self.manifest.places[number] if self.manifest.places else ""
         return UserError(
             "E0610",
             f"{site.what} is {int(record[FAULT_VALUE])}, outside '{site.tensor}'",
-            (f"it must lie in 0..{site.limit}",),
+            (f"it must lie in 0..{site.limit}", *((f"at {place}",) if place else ())),
             "declare the input's range, as in `input ids: i32[batch] in 0..n`, to have it "
             "checked as data is read",
         )

@@ -65,6 +65,8 @@ class Manifest:
     losses: tuple[str, ...]
     seed: int
     settings: Mapping[str, Any]
+    places: tuple[str, ...] = ()
+    """File and line of each site."""
 
 
 @dataclass(frozen=True, slots=True)

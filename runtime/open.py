@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from nnc.runtime.errors import UserError, nearest
 from nnc.runtime.names import BUILT_MAGIC
 
 if TYPE_CHECKING:
-    from nnc.frontend.diagnostics import SourceError
     from nnc.frontend.source import Source
+    from nnc.ir.span import Span
     from nnc.runtime.manifest import Compiled
     from nnc.runtime.net import Net
     from nnc.runtime.program_cache import Made
@@ -81,7 +81,7 @@ def compile_with(
     if made is None:
         opened = open_file(path_or_source, config, model=model, recipe=recipe)
         with reading(path_or_source):
-            made = _made(opened, target)
+            made = _made(opened, target, path_or_source)
         program_cache.keep(key, made, opened.imports)
     own = () if folder is None else (folder,)
     net = make_net(made.compiled, threads, made.source, (*own, *map(Path, data_folders)))
@@ -89,14 +89,33 @@ def compile_with(
     return net
 
 
-def _made(opened: Opened, target: str) -> Made:
+def _made(opened: Opened, target: str, path_or_source: str | os.PathLike[str]) -> Made:
     from nnc.runtime.compile import compile_model
     from nnc.runtime.program_cache import Made
 
     recipe = opened.recipe
     seed = int(recipe.settings.get("seed", 0)) if recipe is not None else 0
     compiled = compile_model(opened.model, recipe, backend_for(target), target, seed)
+    manifest = compiled.manifest
+    places = _places([site.span for site in manifest.sites], path_or_source)
+    compiled = replace(compiled, manifest=replace(manifest, places=places))
     return Made(compiled, recipe.data if recipe is not None else None)
+
+
+def _places(
+    spans: Sequence[Span | None], path_or_source: str | os.PathLike[str]
+) -> tuple[str, ...]:
+    """Return where spans begin, as ``file:line``; nothing for what has no known place."""
+    given = path_or_source if isinstance(path_or_source, str) else Path(path_or_source)
+    texts = _sources(spans, given)
+    places: list[str] = []
+    for span in spans:
+        source = texts.get(span.file) if span is not None else None
+        if span is None or source is None:
+            places.append("")
+        else:
+            places.append(f"{span.file}:{source.position(span.start)[0]}")
+    return tuple(places)
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Net:
@@ -210,20 +229,20 @@ def reading(path_or_source: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except SourceError as fault:
-        fault.sources = _sources(fault, given)
+        spans = [d.span for d in fault.diagnostics]
+        spans += [span for d in fault.diagnostics for span, _ in d.related]
+        fault.sources = _sources(spans, given)
         raise
 
 
-def _sources(fault: SourceError, given: str | Path) -> dict[str, Source]:
-    """Read the texts that a fault's diagnostics point into: the file, its imports, the library."""
+def _sources(spans: Iterable[Span | None], given: str | Path) -> dict[str, Source]:
+    """Read the texts that spans point into: the file, its imports, the library."""
     from nnc.frontend.elaborate.model import read_source
     from nnc.frontend.library import library_sources
 
     known = {s.name: s for s in library_sources()}
     main, _ = read_source(given)
     known[main.name] = main
-    spans = [d.span for d in fault.diagnostics]
-    spans += [span for d in fault.diagnostics for span, _ in d.related]
     for span in spans:
         if span is not None and span.file not in known and Path(span.file).is_file():
             known[span.file] = read_source(Path(span.file))[0]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from nnc.ir import expr as graph_expr
 from nnc.ir.expr import Apply, Const, Loaded, Position, Read
-from nnc.ir.graph import Custom, Form, Literal, Node, Reshape
+from nnc.ir.graph import Custom, Form, Leaf, Literal, Node, Reshape
 from nnc.ir.index import Atom, Axis, Size, axes_of, product, substitute, substitute_atoms
 from nnc.ir.loops import Expr, Load, Op, Site
 from nnc.ir.prove import Facts, proves_less, proves_nonneg
@@ -294,7 +294,7 @@ class _Translator:
             tests = self._tests(subscript, extent)
             conditions += tests
             if loaded and not self.form.drops:
-                self._check(tests, subscript, extent, "store", self.node)
+                self._check(tests, subscript, extent, self.node)
         return conjunction(*conditions)
 
     # subscripts -----------------------------------------------------------------------------
@@ -336,17 +336,21 @@ class _Translator:
             tests.append(compare("lt", at, extent))
         return tests
 
-    def _check(
-        self, tests: Sequence[Expr], subscript: Size, extent: Size, what: str, tensor: Node
-    ) -> None:
+    def _check(self, tests: Sequence[Expr], subscript: Size, extent: Size, tensor: Node) -> None:
         ok = conjunction(*tests)
         if ok is None:
             return
         if self.where is not None and not self.in_where:
             ok = op("or", op("not", self.where), ok)
-        name = tensor.name or self.key(root(tensor))
-        site = Site(what, name, extent, self.node.span)
+        loads = graph_expr.loads_in(subscript)
+        sources = {f"'{self._name(self.node.inputs[a.read.operand])}'" for a in loads}
+        what = f"a subscript made from {' and '.join(sorted(sources))}"
+        site = Site(what, self._name(tensor), extent, self.node.span)
         self.guards.setdefault(Guard(ok, site, position(self.size(subscript))))
+
+    def _name(self, node: Node) -> str:
+        origin = root(node)
+        return node.name or (origin.op.name if isinstance(origin.op, Leaf) else self.key(origin))
 
     # values ---------------------------------------------------------------------------------
 
@@ -365,7 +369,7 @@ class _Translator:
             if read.outside is not None or loaded:
                 conditions += tests
                 if loaded and read.outside is None:
-                    self._check(tests, subscript, extent, "read", source)
+                    self._check(tests, subscript, extent, source)
             elif tests and self.where is not None and not self.in_where:
                 conditions.append(self.where)
         mask = conjunction(*conditions)
