@@ -60,7 +60,8 @@ def admit(port: Port, value: object) -> Array:
             f"'{port.name}' has {array.ndim} dims where the model declares {port.type.rank}",
             (f"given: {list(array.shape)}", f"declared: {port.type}"),
         )
-    return check_range(port, np.asarray(_converted(port, array, want), order="C"))
+    good = np.asarray(_converted(port, array, want), order="C")
+    return check_range(port, good if good.flags.aligned else good.copy())
 
 
 def _converted(port: Port, array: Array, want: DType) -> Array:
@@ -69,7 +70,10 @@ def _converted(port: Port, array: Array, want: DType) -> Array:
     source = array.dtype.kind
     if want.is_float:
         if source in "fb" or array.dtype.itemsize <= 2:
-            return array.astype(want.numpy)
+            with np.errstate(over="ignore"):
+                kept = array.astype(want.numpy)
+            if np.array_equal(np.isinf(kept), np.isinf(array)):
+                return kept
         rounded = array.astype(want.numpy)
         if np.array_equal(rounded.astype(array.dtype), array):
             return rounded

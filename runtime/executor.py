@@ -193,6 +193,8 @@ class Executor:
 
     def begin_epoch(self, split: Split, order: Order) -> None:
         """Set the rows that the following steps draw from, and the order they are drawn in."""
+        if split is not self._split:
+            self._staging.clear()
         self._split, self._order = split, order
         self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
         self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
@@ -253,9 +255,11 @@ class Executor:
             dims[self.manifest.batch] = batch
         bound = self.instance.bind(entry, dims)
         bound.set_dim(TURNS, turns)
-        staging = self._staging.setdefault(
-            batch, {n: np.empty((batch, *a.shape[1:]), a.dtype) for n, a in split.cut.items()}
-        )
+        staging = self._staging.get(batch)
+        if staging is None:
+            block = self.instance.block
+            staging = {n: block((batch, *a.shape[1:]), a.dtype) for n, a in split.cut.items()}
+            self._staging[batch] = staging
         for name, where in self._addresses.items():
             bound.point(name, where)
         for name, array in staging.items():
