@@ -9,6 +9,9 @@ from nnc.frontend import ast
 from nnc.frontend.parser import parse
 from nnc.frontend.source import Source
 
+LIBRARY = "<library>/"
+"""What the names of the library's files begin with in messages."""
+
 
 @lru_cache(maxsize=1)
 def library_sources() -> tuple[Source, ...]:
@@ -16,7 +19,7 @@ def library_sources() -> tuple[Source, ...]:
     folder = resources.files("nnc.frontend.stdlib")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".nn"))
     texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
-    return tuple(Source(f"<library>/{n}", text) for n, text in zip(names, texts, strict=True))
+    return tuple(Source(f"{LIBRARY}{n}", text) for n, text in zip(names, texts, strict=True))
 
 
 @lru_cache(maxsize=1)

@@ -143,6 +143,18 @@ def _not_a_name(word: str, span: Span) -> Diagnostic:
     )
 
 
+def _else_if(stuck: Stuck) -> Diagnostic | None:
+    if stuck.text not in ("elif", "elseif", "elsif") or "ELSE" not in stuck.accepts:
+        return None
+    return Diagnostic(
+        "E0109",
+        f"`{stuck.text}` is not a word of the language",
+        stuck.span,
+        hint=_FOREIGN[stuck.text],
+        fix=Fix(stuck.span, "else if"),
+    )
+
+
 def _slip(stuck: Stuck) -> Diagnostic | None:
     """Return a diagnostic if the statement begins with a slip of one of the language's words."""
     words = ITEM_WORDS | {"language"} if stuck.at_item else STATEMENT_WORDS
@@ -326,6 +338,7 @@ _RULES: tuple[Callable[[Stuck], Diagnostic | None], ...] = (
     _doubled,
     _decimal_point,
     _reserved,
+    _else_if,
     _slip,
     _misplaced,
     _assignment,

@@ -12,7 +12,7 @@ import numpy as np
 from nnc.ir.index import Dim, Poly, dims_of
 from nnc.ir.model import DataSource, Port
 from nnc.runtime.arrays import Array, admit, bind, check_names
-from nnc.runtime.errors import UserError
+from nnc.runtime.errors import UserError, nearest
 from nnc.runtime.files import locate, read_idx, read_npz
 
 
@@ -53,13 +53,18 @@ class Splits:
 
     def named(self, name: str) -> Split:
         """Return a split by name; raises UserError for one that is not there."""
-        found = {"train": self.train, "validation": self.validation, "test": self.test}.get(name)
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        found = splits.get(name)
         if found is None:
+            there = [known for known, split in splits.items() if split is not None]
+            guess = nearest(name, there)
             raise UserError(
                 "E0621",
                 f"the data has no {name} split",
-                (),
-                "name one in the train block, as in npz(..., validation = 0.1)",
+                (f"it has {', '.join(there)}",),
+                f"did you mean '{guess}'?"
+                if guess
+                else "name one in the train block, as in npz(..., validation = 0.1)",
             )
         return found
 
@@ -95,6 +100,13 @@ def split_of(model: PortsOf, arrays: Mapping[str, object]) -> Split:
 
     Raises UserError for missing names, wrong types, ranks, sizes or values.
     """
+    if not isinstance(arrays, Mapping):
+        raise UserError(
+            "E0603",
+            f"data is a {type(arrays).__name__}, not arrays by name",
+            (f"the model has: {', '.join(port.name for port in model.ports)}",),
+            "give a dict of arrays, or name a file in the train block: data = npz(...)",
+        )
     ports = {port.name: port for port in model.ports}
     used = {name: value for name, value in arrays.items() if name in ports}
     check_names(used, ports, ports)

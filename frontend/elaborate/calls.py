@@ -70,6 +70,8 @@ def rule(elab: Elaborator, scope: Scope, expr: ast.Expr) -> Value:
     match expr:
         case ast.Call(func):
             callee = _rule_named(scope, func)
+            if callee is None and isinstance(func, ast.Name) and not scope.find_callable(func.id):
+                raise scope.unknown(func.id, func.span, "optimizer or schedule")
             if callee is not None:
                 arguments = evaluate_arguments(elab, scope, expr, parameters_of(callee))
                 return apply(elab, scope, callee, arguments, expr, None)

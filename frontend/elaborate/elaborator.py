@@ -13,6 +13,7 @@ from nnc.frontend.elaborate.convert import Operand, to_node
 from nnc.frontend.elaborate.faults import Cascade, Fault, fault
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.values import Value, describe, is_poisoned
+from nnc.frontend.library import LIBRARY
 from nnc.ir import build
 from nnc.ir.graph import Node
 from nnc.ir.index import Size
@@ -141,7 +142,9 @@ class Elaborator:
         calls = [f for f in self.frames if diagnostic.span is not None]
         nearby = [f for f in calls[-1:] if f.span.file == file]
         outer = [f for f in calls if f.span.file != file][-1:]
-        related = [(f.span, f"in this use of {f.name}") for f in dict.fromkeys((*nearby, *outer))]
+        own = [f for f in calls if not f.span.file.startswith(LIBRARY)][-1:]
+        uses = [f for f in dict.fromkeys((*nearby, *outer, *own)) if f.span != diagnostic.span]
+        related = [(f.span, f"in this use of {f.name}") for f in uses]
         self.diagnostics.add(replace(diagnostic, related=(*diagnostic.related, *related)))
 
     @contextmanager

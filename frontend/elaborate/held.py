@@ -39,13 +39,20 @@ def _declare(
     word = "param" if trainable else "buffer"
     path = scope.body.path_of(name)
     if path is None:
+    if path is None and scope.body.kind == "layer":
+        # told where the layer is applied, so once for all that it holds
+        raise fault(
+            "E0217",
+            f"{scope.body.owner} is applied inside a function, which holds nothing",
+            elab.frames[-1].span,
+            related=[(statement.span, "what the layer holds needs a place in the model")],
+            hint="make the function around it a layer",
+        )
         raise fault(
             "E0217",
             f"{word} stands only in a layer or a model",
             statement.span,
-            f"{scope.body.owner} is applied inside a function, which holds nothing"
-            if scope.body.kind == "layer"
-            else f"{scope.body.owner} holds nothing",
+            f"{scope.body.owner} holds nothing",
             hint="make the function around it a layer",
         )
     elab.claim(path, statement, statement.name.span)

@@ -246,7 +246,8 @@ def pick_model(program: Program, name: str | None) -> ast.Model:
         error = fault("E0201", f"the file has no model {name}", None, hint=hint,
                       notes=[f"it has {', '.join(names)}"] if names else ())  # fmt: skip
     elif not models:
-        error = fault("E0201", "the file has no model", None)
+        hint = "declare one: model Name { input x: float[batch, 3] ... }"
+        error = fault("E0201", "the file has no model", None, hint=hint)
     else:
         error = fault("E0222", "the file has several models", None,
                       notes=[f"choose one of {', '.join(names)}"])  # fmt: skip

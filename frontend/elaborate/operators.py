@@ -24,7 +24,7 @@ from nnc.frontend.elaborate.values import (
 )
 from nnc.ir import scalar
 from nnc.ir.expr import Const, Expr
-from nnc.ir.index import Size, exact_div, floordiv, mod
+from nnc.ir.index import Size, axes_of, exact_div, floordiv, mod
 from nnc.ir.prove import proves_equal
 from nnc.ir.span import Span
 from nnc.ir.types import DType
@@ -105,7 +105,7 @@ def _whole(elab: Elaborator, op: str, x: Size, y: Size, right: Operand, span: Sp
                     "E0210",
                     f"{op} of whole numbers needs a constant divisor of at least 1",
                     right.span,
-                    f"this is {y}",
+                    f"this is {y}" if isinstance(y, int) or not axes_of(y) else "this is an index",
                 )
             return Int(floordiv(x, y) if op == "//" else mod(x, y))
         case _:
