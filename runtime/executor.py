@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from nnc.runtime.names import ROWS, TURNS
 from nnc.runtime.summary import Totals
 
 Order = np.ndarray[Any, np.dtype[np.int64]]
+CONTIGUOUS_ALIGNED = 0x101
+"""NumPy's flags C_CONTIGUOUS and ALIGNED."""
 
 
 class Repeated:
@@ -51,7 +54,9 @@ class Repeated:
             if known is None or type(array) is not np.ndarray:
                 return None
             dtype, shape, place, port = known
-            if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+            if array.dtype != dtype or array.shape != shape:
+                return None
+            if array.flags.num & CONTIGUOUS_ALIGNED != CONTIGUOUS_ALIGNED:
                 return None
             if port.low is not None or port.high is not None:
                 check_range(port, array)
@@ -88,6 +93,19 @@ class Executor:
         """Set the seed that all randomness is keyed by."""
         self._system("seed", seed & (2**64 - 1))
 
+    @contextmanager
+    def _seeded(self, seed: int | None) -> Iterator[None]:
+        """Draw as the first step would under ``seed``, and afterwards go on as before."""
+        names = [n for n in ("system:seed", "system:step") if self.instance.has(n)]
+        kept = {name: self.instance.tensor(name).copy() for name in names}
+        self.set_seed(self.manifest.seed if seed is None else seed)
+        self._system("step", 0)
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                self.instance.tensor(name)[...] = value
+
     def step_count(self) -> int:
         """Return how many steps this program's state has taken."""
         if not self.instance.has("system:step"):
@@ -115,12 +133,17 @@ class Executor:
         self.instance.run(bound)
         return bound
 
-    def infer(self, arrays: Mapping[str, object]) -> dict[str, Array]:
-        """Return every output for these inputs, as new arrays."""
+    def infer(self, arrays: Mapping[str, object], seed: int | None = None) -> dict[str, Array]:
+        """Return every output for these inputs, as new arrays.
+
+        What is drawn depends on ``seed`` (the program's own where it is None), not on how far
+        training has come.
+        """
         if "infer" not in self.manifest.entries:
             raise UserError("E0641", "the model declares no output", (), "add `output name = ...`")
         good = self.checked(arrays, ("input",))
-        with self.instance.lock:
+        drawn = "system:seed" in self.manifest.entries["infer"].uses
+        with self.instance.lock, self._seeded(seed) if drawn else nullcontext():
             bound = self.call("infer", good)
             return {n.partition(":")[2]: a.copy() for n, a in bound.outputs.items()}
 

@@ -80,10 +80,8 @@ class Net:
         what the model draws, if it draws (in a model with an input of that name, it is that).
         """
         if seed is not None and "seed" in self._executor.ports:
-            inputs["seed"] = seed
-        elif seed is not None:
-            self._executor.set_seed(seed)
-        return self._executor.infer(inputs)
+            return self._executor.infer({**inputs, "seed": seed})
+        return self._executor.infer(inputs, seed)
 
     # training -------------------------------------------------------------------------------
 

@@ -236,3 +236,29 @@ def test_dropout_in_micro_batches_is_that_of_the_whole_batch() -> None:
         program.fit(rows, epochs=3, batch=batch)
         found.append(program.params["w"].copy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+def test_an_inference_call_is_a_function_of_its_inputs_and_seed() -> None:
+    program = net(
+        training(
+            "input x: float[b, 4]\nparam w: float = ones()\nnoise = random_normal[b, 4]()\n"
+            "y = w * x + noise\noutput y\noutput plain = w * x\n"
+            "loss mean((dropout(y, 0.5) - 1)^2)",
+            "seed = 11",
+        )
+    )
+    x = np.ones((5, 4))
+    first = program(x=x)["y"]
+    seeded = program(x=x, seed=3)["y"]
+    assert not np.array_equal(first, seeded)
+    np.testing.assert_array_equal(program(x=x)["y"], first)
+    np.testing.assert_array_equal(program(x=x[:2], seed=3)["y"], seeded[:2])
+    losses = [program.step(x=x) for _ in range(3)]
+    program.params["w"][...] = 1
+    np.testing.assert_array_equal(program(x=x)["y"], first)
+    program.initialise()
+    again = []
+    for k in range(3):
+        program(x=x, seed=k)
+        again.append(program.step(x=x))
+    assert again == losses
