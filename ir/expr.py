@@ -33,10 +33,12 @@ class Const:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Const) or self.dtype is not other.dtype:
             return False
-        return repr(self.value) == repr(other.value)
+        return self.value is other.value or repr(self.value) == repr(other.value)
 
     def __hash__(self) -> int:
-        return hash((repr(self.value), self.dtype))
+        # Python hashes a NaN by where it lies.
+        known = self.value == self.value  # noqa: PLR0124 - false for NaN alone
+        return hash((self.value if known else None, self.dtype))
 
 
 @dataclass(frozen=True, slots=True)

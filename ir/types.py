@@ -27,6 +27,9 @@ class DType(enum.Enum):
     U8 = "u8"
     BOOL = "bool"
 
+    # That of Enum is a call into Python, and types are part of every expression's hash.
+    __hash__ = object.__hash__
+
     @property
     def is_float(self) -> bool:
         """Whether values are floating-point numbers."""
