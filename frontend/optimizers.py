@@ -19,6 +19,7 @@ from nnc.frontend.elaborate.parameters import (
 )
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.shapes import declared_shape, pattern
+from nnc.frontend.elaborate.types import type_name
 from nnc.frontend.elaborate.values import (
     BuiltinValue,
     FunctionValue,
@@ -167,7 +168,7 @@ def _bind(elab: Elaborator, choice: Choice, parameter: Parameter, scope: Scope) 
             "E0408",
             f"the optimizer {decl.name} does not take {parameter.path}",
             choice.span,
-            f"{parameter.path} has the type {parameter.type}",
+            f"{parameter.path} has the type {type_name(parameter.type)}",
             related=[(decl.params[0].span, "declared here"), *error.diagnostic.related],
             notes=[error.diagnostic.message],
             hint='give it another: optimizer = { "pattern" = ..., "**" = ... }',

@@ -22,6 +22,7 @@ from nnc.frontend.elaborate.model import Program, elaborate_model, load, pick_mo
 from nnc.frontend.elaborate.parameters import Arguments
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import precision_type
+from nnc.frontend.elaborate.types import working
 from nnc.frontend.elaborate.values import Float, Int, Tensor, Text, Value, describe, is_poisoned
 from nnc.frontend.optimizers import Choice, Updates, chosen
 from nnc.frontend.patterns import fits
@@ -122,6 +123,10 @@ class _Checker:
         self._collect_keys()
         settings = self._settings()
         work = self._parts(self._model(settings))
+        with working(work.model.precision):
+            return self._recipe(settings, work)
+
+    def _recipe(self, settings: dict[str, Any], work: _Parts) -> Recipe:
         frozen = work.freeze()
         if frozen:
             work = self._parts(self._frozen(settings, work.model, frozen))
@@ -350,13 +355,13 @@ class _Parts:
         found = [p for p in among if fits(pattern, p.path)]
         if not found:
             paths = [p.path for p in among]
+            if not paths:
+                raise Cascade()
             hint, fix = did_you_mean(pattern, paths, span)
             if any(path.startswith(f"{pattern}.") for path in paths):
                 hint = f'write "{pattern}.**" for all that it holds'
             listed = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
             raise fault("E0406", f'the pattern "{pattern}" fits no parameter', span,
-            if not paths:
-                raise Cascade()
                         notes=[f"there are {listed}"], hint=hint, fix=fix)  # fmt: skip
         return found
 

@@ -11,6 +11,7 @@ from nnc.frontend.diagnostics import Fix, nearest
 from nnc.frontend.elaborate.elaborator import Elaborator
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
+from nnc.frontend.elaborate.types import type_name
 from nnc.frontend.elaborate.values import Bool, Float, Int, ListValue, Text, Value, describe
 from nnc.ir.expr import Number
 from nnc.ir.index import Dim, Poly
@@ -179,7 +180,7 @@ def _check_shape(
     port: Port, shape: tuple[int, ...], span: Span, sizes: dict[str, tuple[int, Span]]
 ) -> None:
     found = f"[{', '.join(map(str, shape))}]"
-    declaration = (port.span, f"declared {port.type}")
+    declaration = (port.span, f"declared {type_name(port.type)}")
     if len(shape) != port.type.rank:
         raise fault("E0410", f"{port.name} has {port.type.rank} dims, not {len(shape)}", span,
                     f"these are {found}", related=[declaration])  # fmt: skip

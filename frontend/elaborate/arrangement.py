@@ -9,7 +9,7 @@ from nnc.frontend.elaborate.convert import Operand, common_type, to_expr, to_nod
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.reductions import place, tensor
-from nnc.frontend.elaborate.types import at_least, equal, spell
+from nnc.frontend.elaborate.types import at_least, equal, spell, type_name
 from nnc.frontend.elaborate.values import Element, Float, Int, Tensor, TupleValue, Value, describe
 from nnc.ir import build, scalar
 from nnc.ir.expr import Const, Expr, Number
@@ -300,7 +300,7 @@ def stacked(
         if not same:
             raise fault(
                 "E0204", "tensors of different shapes cannot be stacked", span,
-                f"{first} and {node.type}",
+                f"{type_name(first)} and {type_name(node.type)}",
             )  # fmt: skip
     along = 0
     if axis_given is not None:

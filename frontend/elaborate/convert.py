@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from nnc.frontend.elaborate.faults import Cascade, fault
-from nnc.frontend.elaborate.types import DEFAULT_INT, broadcast, broadcast_all, decide, equal, spell
+from nnc.frontend.elaborate.types import (
+    DEFAULT_INT,
+    broadcast,
+    broadcast_all,
+    decide,
+    equal,
+    spell,
+    type_name,
+)
 from nnc.frontend.elaborate.values import (
     Bool,
     Element,
@@ -120,11 +128,11 @@ def mixed_types(a: Operand, b: Operand, span: Span) -> NoReturn:
     name = wrong.text or "x"
     raise fault(
         "E0205",
-        f"tensors of two types, {one} and {two}, do not mix",
+        f"tensors of two types, {type_name(one)} and {type_name(two)}, do not mix",
         span,
-        f"{one} on one side, {two} on the other",
+        f"{type_name(one)} on one side, {type_name(two)} on the other",
         related=[a.related, b.related],
-        hint=f"convert one of them: {'float' if cast.is_float else cast}({name})",
+        hint=f"convert one of them: {type_name(cast)}({name})",
     )
 
 
@@ -187,9 +195,13 @@ def not_convertible(operand: Operand, dtype: DType) -> NoReturn:
         )
     hint = None
     if isinstance(operand.value, Tensor | Element | Float | Int | Bool):
-        hint = f"convert it: {'float' if dtype.is_float else dtype}({operand.text or 'x'})"
+        hint = f"convert it: {type_name(dtype)}({operand.text or 'x'})"
     raise fault(
-        "E0205", f"{found} is not of type {dtype}", operand.span, f"{dtype} needed", hint=hint
+        "E0205",
+        f"{found} is not of type {type_name(dtype)}",
+        operand.span,
+        f"{type_name(dtype)} needed",
+        hint=hint,
     )
 
 

@@ -16,7 +16,7 @@ from nnc.frontend.diagnostics import nearest
 from nnc.frontend.elaborate.convert import Operand, common_type, natural_type, strong_type, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
-from nnc.frontend.elaborate.types import CONFIG_TYPES, GENERIC, NAMED
+from nnc.frontend.elaborate.types import CONFIG_TYPES, GENERIC, NAMED, type_name
 from nnc.frontend.elaborate.values import (
     Bool,
     Element,
@@ -113,7 +113,7 @@ def typed(
     if generic_name(declared) == "int" and not dtype.is_int:
         raise fault(
             "E0205",
-            f"{operand.text or 'this'} has the type {actual}, not one of whole numbers",
+            f"{operand.text or 'this'} has the type {type_name(actual)}, not one of whole numbers",
             operand.span,
             describe(value),
             related=[(declared.span, "declared here")],
@@ -138,10 +138,10 @@ def typed(
                 return operand
             case Bool() if dtype is DType.BOOL:
                 return operand
-    cast = declared.name.text if generic_name(declared) is None else dtype
+    cast = declared.name.text if generic_name(declared) is None else type_name(dtype)
     raise fault(
         "E0205",
-        f"{operand.text or 'this'} has the type {actual}, not {dtype}",
+        f"{operand.text or 'this'} has the type {type_name(actual)}, not {type_name(dtype)}",
         operand.span,
         describe(value),
         related=[(declared.span, "declared here")],

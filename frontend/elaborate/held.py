@@ -12,6 +12,7 @@ from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.scope import Binding, Scope
 from nnc.frontend.elaborate.shapes import LARGEST, declared_shape, pattern
+from nnc.frontend.elaborate.types import type_name
 from nnc.frontend.elaborate.values import Poison, Tensor
 from nnc.ir.graph import Leaf, Node
 from nnc.ir.index import dims_of
@@ -38,7 +39,6 @@ def _declare(
     name = statement.name.text
     word = "param" if trainable else "buffer"
     path = scope.body.path_of(name)
-    if path is None:
     if path is None and scope.body.kind == "layer":
         # told where the layer is applied, so once for all that it holds
         raise fault(
@@ -48,6 +48,7 @@ def _declare(
             related=[(statement.span, "what the layer holds needs a place in the model")],
             hint="make the function around it a layer",
         )
+    if path is None:
         raise fault(
             "E0217",
             f"{word} stands only in a layer or a model",
@@ -64,8 +65,9 @@ def _declare(
     elif known.type != type:
         raise fault(
             "E0214",
-            f"{path} is shared and would have two types, {known.type} and {type}",
+            f"{path} is shared and would have two types",
             statement.type.span,
+            f"{type_name(type)} here, {type_name(known.type)} before: "
             "its sizes follow from what the layer is applied to",
             hint="what shares parameters must be applied to equal sizes",
         )
@@ -91,11 +93,13 @@ def held_type(
             "E0214",
             f"the size of a {word} cannot depend on the data",
             declared.span,
-            f"{type} has the symbolic dim {symbolic[0]}",
+            f"{type_name(type)} has the symbolic dim {symbolic[0]}",
             hint=f"give the dim a number where the input is declared, in place of {symbolic[0]}",
         )
     if isinstance(type.size, int) and type.size > LARGEST:
-        raise fault("E0211", f"{type} is too large", declared.span, f"{type.size} elements")
+        raise fault(
+            "E0211", f"{type_name(type)} is too large", declared.span, f"{type.size} elements"
+        )
     if word == "param" and not dtype.is_float:
         raise fault(
             "E0206", f"a param is trained, so its elements are decimals, not {dtype}",

@@ -23,6 +23,7 @@ from nnc.frontend.elaborate.settings import config_arguments, precision_type, se
 from nnc.frontend.elaborate.shapes import declared_shape, pattern
 from nnc.frontend.elaborate.sites import site_names
 from nnc.frontend.elaborate.statements import named, run_block
+from nnc.frontend.elaborate.types import type_name, working
 from nnc.frontend.elaborate.values import Int, Poison, Tensor, Value, is_poisoned
 from nnc.frontend.source import Source
 from nnc.ir import build
@@ -90,11 +91,12 @@ class ModelBuilder:
                 "E0228",
                 f"a {word} is one number",
                 expr.span,
-                f"this is {node.type}",
+                f"this is {type_name(node.type)}",
                 hint=f"average it: mean({'...' if not isinstance(expr, ast.Name) else expr.id})",
             )
         if word == "loss" and not node.type.dtype.is_float:
-            raise fault("E0228", "a loss is a decimal", expr.span, f"this is {node.type.dtype}",
+            found = f"this is {type_name(node.type.dtype)}"
+            raise fault("E0228", "a loss is a decimal", expr.span, found,
                         hint="convert it: float(...)")  # fmt: skip
 
     def _keep(
@@ -103,9 +105,11 @@ class ModelBuilder:
     ) -> Node | None:  # fmt: skip
         if is_poisoned(value):
             return None
-        taken = into.get(name.text)
+        other = {"loss": self.metrics, "metric": self.losses}.get(word, {})
+        taken = into.get(name.text) or other.get(name.text)
         if taken is not None:
-            raise fault("E0222", f"two {word}s are called {name}", name.span, "the second",
+            both = f"two {word}s are" if name.text in into else "a loss and a metric are both"
+            raise fault("E0222", f"{both} called {name}", name.span, "the second",
                         related=[(taken.span, "the first")])  # fmt: skip
         span = where.value.span if isinstance(where, ast.Output) and where.value else where.span
         node = to_node(elab, Operand(value, span, name.text))
@@ -136,7 +140,9 @@ class ModelBuilder:
         type = TensorType(dtype, shape)
         low, high = (self._limit(elab, scope, e) for e in (statement.low, statement.high))
         if low is not None and not dtype.is_int:
-            raise fault("E0206", f"only whole numbers have a range, not {dtype}", declared.span)
+            raise fault(
+                "E0206", f"only whole numbers have a range, not {type_name(dtype)}", declared.span
+            )
         actual = TensorType(dtype, tuple(self.multiples.actual(d) for d in shape))
         port = Port(name.text, actual, statement.kind, low, high, name.span)
         self.ports[name.text] = port
@@ -270,7 +276,7 @@ def elaborate_model(
     """
     diagnostics = program.diagnostics
     multiples = Multiples()
-    with deep_python():
+    with deep_python(), working(precision_type(precision)):
         while True:
             attempt = Diagnostics()
             attempt.extend(diagnostics)
@@ -361,14 +367,14 @@ class _Passes:
                 if param.name.text not in scope.names:
                     scope.bind(param.name, Poison(), "config")
         run_block(elab, scope, self.decl.body)
+        outputs, ports = builder.outputs.values(), builder.ports.values()
+        for needed in targets_needed(outputs, ports, self.multiples.actual):
+            elab.report(needed)
         mode = Mode(
             tuple(builder.losses.values()),
             tuple(builder.metrics.values()),
             tuple(builder.outputs.values()),
             tuple(elab.updates.values()),
-        outputs, ports = builder.outputs.values(), builder.ports.values()
-        for needed in targets_needed(outputs, ports, self.multiples.actual):
-            elab.report(needed)
         )
         return mode, builder, config
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from nnc.ir.index import Size, axes_of
 from nnc.ir.prove import Facts, proves_equal, proves_nonneg
-from nnc.ir.types import DType
+from nnc.ir.types import DType, TensorType
 
 NAMED: dict[str, DType] = {
     t.value: t
@@ -23,6 +25,26 @@ GENERIC = ("any", "int")
 """Words that stand for any of several element types in the header of a function or layer."""
 DEFAULT_INT = DType.I32
 """The type of whole numbers that become a tensor without meeting one."""
+
+
+_WORKING: ContextVar[DType | None] = ContextVar("the working type", default=None)
+
+
+@contextmanager
+def working(precision: DType) -> Iterator[None]:
+    """Let messages call ``precision`` by the name that programs have for it, ``float``."""
+    token = _WORKING.set(precision)
+    try:
+        yield
+    finally:
+        _WORKING.reset(token)
+
+
+def type_name(type: DType | TensorType) -> str:
+    """Return a type as programs write it: ``float[batch, 64]``, ``i32``."""
+    if isinstance(type, TensorType):
+        return f"{type_name(type.dtype)}{spell(type.shape) if type.shape else ''}"
+    return "float" if type is _WORKING.get() else type.value
 
 
 def equal(a: Size, b: Size, facts: Facts) -> bool:

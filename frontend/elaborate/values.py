@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, Union
 
+from nnc.frontend.elaborate.types import type_name
 from nnc.ir.expr import Expr, Number
 from nnc.ir.graph import Node
 from nnc.ir.index import Size, axes_of
@@ -245,9 +246,9 @@ def describe(value: Value) -> str:
     """Say what ``value`` is in an error message: ``float[batch, 64]``, ``the number 3``, ..."""
     match value:
         case Tensor(node):
-            return str(node.type) if node.type.shape else f"{node.type.dtype} (a scalar)"
+            return type_name(node.type) + ("" if node.type.shape else " (a scalar)")
         case Element():
-            return f"an element of type {value.dtype}"
+            return f"an element of type {type_name(value.dtype)}"
         case Int(size):
             return f"the whole number {size}"
         case Float(number):

@@ -142,9 +142,17 @@ def test_each_mistake_has_its_code_and_place(body: str, code: str, place: str | 
 def test_shapes_that_do_not_multiply_show_both_sides() -> None:
     (found,) = wrong("h = x * 2\nv: float[3, 4] = ones()\ny = h @ v")
     assert found.message == "these two shapes do not multiply"
-    assert [words for _, words in found.related] == ["h: f32[b, 4]", "v: f32[3, 4]"]
+    assert [words for _, words in found.related] == ["h: float[b, 4]", "v: float[3, 4]"]
     assert found.hint is not None
     assert found.hint.startswith("v has its dims the other way round from what h needs")
+
+
+def test_the_working_type_is_called_float() -> None:
+    for precision, names in (("f32", "float and f64"), ("f64", "f32 and float")):
+        source = "model M { input a: f32[b]\ninput c: f64[b]\noutput y = a + c }"
+        (found,) = faults(source, precision=precision)
+        assert names in found.message
+    assert found.hint == "convert one of them: f32(c)"
 
 
 def test_a_slip_of_the_pen_is_named_and_mended() -> None:

@@ -31,11 +31,11 @@ def model(text: str, precision: str = "f64", **config: Any) -> Model:
     return found
 
 
-def faults(text: str, **config: Any) -> list[Diagnostic]:
+def faults(text: str, precision: str | None = None, **config: Any) -> list[Diagnostic]:
     """Elaborate a program that is wrong, and return what is said about it."""
     program = load(Source("test.nn", dedent(text)))
     try:
-        elaborate_model(program, pick_model(program, None), config)
+        elaborate_model(program, pick_model(program, None), config, precision)
     except SourceError as error:
         render_all(error.diagnostics, program.sources)
         return list(error.diagnostics)
