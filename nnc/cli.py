@@ -100,7 +100,7 @@ def main() -> None:
 @reported
 def check(file: Path, as_json: bool, **source: Any) -> None:
     """Prove every shape; print parameters, multiply-adds and exact memory."""
-    from nnc.runtime.commands import check as run
+    from nnc.runtime.facts import check as run
 
     run(file, as_json=as_json, **_named(source))
 

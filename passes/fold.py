@@ -29,11 +29,11 @@ def fold(graph: Graph, options: FoldOptions = FoldOptions()) -> Graph:
 
 def fold_apply(e: Apply) -> Expr | None:
     """Compute an operation of literals; None where an operand is none, or the result is NaN."""
-    from nnc.ir.scalar import numbers
-
     if not e.args or not all(isinstance(a, Const) for a in e.args):
         return None
     import numpy as np
+
+    from nnc.ir.scalar import numbers
 
     values = [numbers.literal(a.value, a.dtype) for a in e.args if isinstance(a, Const)]
     types = (*(a.dtype for a in e.args), e.dtype)

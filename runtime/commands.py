@@ -1,4 +1,4 @@
-"""The work of each subcommand of ``nnc``."""
+"""The work of the subcommands of ``nnc`` that run programs; ``check`` lies in ``facts``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError
 from nnc.runtime.files import read_idx, read_npy, read_npz
 from nnc.runtime.net import Net
-from nnc.runtime.open import compile_with, open_file, reading
+from nnc.runtime.open import compile_with
 from nnc.runtime.open import load as load_built
 from nnc.runtime.report import Display, emit_json, finite, table
 from nnc.runtime.weights import make_folder, write_whole
@@ -21,19 +21,6 @@ from nnc.runtime.weights import make_folder, write_whole
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.json"
 BUILT_SUFFIX = ".nnx"
-
-
-def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any) -> None:
-    """Check a file; print its parameters, work and memory."""
-    from nnc.runtime.facts import facts_of
-
-    opened = open_file(file, config, **choice)
-    with reading(file):
-        facts = facts_of(opened)
-    if as_json:
-        emit_json(facts.as_data())
-    else:
-        print(facts.as_text())
 
 
 def train(

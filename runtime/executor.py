@@ -17,7 +17,7 @@ from nnc.runtime.instance import Bound, Instance
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import address
 from nnc.runtime.names import ROWS, TURNS
-from nnc.runtime.summary import Totals
+from nnc.runtime.totals import Totals
 
 Order = np.ndarray[Any, np.dtype[np.int64]]
 CONTIGUOUS_ALIGNED = 0x101

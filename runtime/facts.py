@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nnc.ir.expr import Apply, walk
@@ -12,9 +14,20 @@ from nnc.ir.loops import Program
 from nnc.passes.plan import plan
 from nnc.runtime.assemble import assemble
 from nnc.runtime.compile import graphs_of, loops_of
-from nnc.runtime.memory import lay_out
-from nnc.runtime.open import Opened
-from nnc.runtime.report import table
+from nnc.runtime.layout import lay_out
+from nnc.runtime.open import Opened, open_file, reading
+from nnc.runtime.report import emit_json, table
+
+
+def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any) -> None:
+    """Check a file; print its parameters, work and memory."""
+    opened = open_file(file, config, **choice)
+    with reading(file):
+        facts = facts_of(opened)
+    if as_json:
+        emit_json(facts.as_data())
+    else:
+        print(facts.as_text())
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
 from nnc.runtime.conditions import dims_in, holds
 from nnc.runtime.errors import UserError
+from nnc.runtime.layout import byte_size, lay_out
 from nnc.runtime.manifest import Manifest
-from nnc.runtime.memory import Allocator, address, aligned, byte_size, lay_out, view
+from nnc.runtime.memory import Allocator, address, aligned, view
 
 RECORD_VERSION = 1
 

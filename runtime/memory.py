@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from nnc.ir.index import evaluate
 from nnc.ir.loops import Buffer
 from nnc.runtime.arrays import Array
-
-ALIGN = 64
+from nnc.runtime.layout import ALIGN, byte_size
 
 Allocator = Callable[[int], Array]
 
@@ -27,27 +26,9 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def byte_size(buffer: Buffer, dims: Mapping[str, int]) -> int:
-    """Return the bytes that a buffer takes for these dims."""
-    count = 1
-    for extent in buffer.extents:
-        count *= evaluate(extent, dims)
-    return count * buffer.dtype.bytes
-
-
 def view(block: Array, buffer: Buffer, dims: Mapping[str, int], start: int = 0) -> Array:
     """Return the part of ``block`` (bytes) that is ``buffer``, as an array of its shape."""
     shape = tuple(evaluate(extent, dims) for extent in buffer.extents)
     size = byte_size(buffer, dims)
     flat = block[start : start + size].view(buffer.dtype.numpy)
     return flat.reshape(shape)
-
-
-def lay_out(buffers: Iterable[Buffer], dims: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """Give each buffer a 64-byte aligned offset, in order; return offsets and the total."""
-    offsets: dict[str, int] = {}
-    total = 0
-    for buffer in buffers:
-        offsets[buffer.name] = total
-        total += -(-byte_size(buffer, dims) // ALIGN) * ALIGN
-    return offsets, total

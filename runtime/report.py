@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnc.frontend.diagnostics import SourceError, render_all, to_json
 from nnc.runtime.errors import UserError
-from nnc.runtime.train import Epoch, Progress
+
+if TYPE_CHECKING:
+    from nnc.runtime.train import Epoch, Progress
 
 LINE_SECONDS = 0.2
 """The least time between two lines about epochs."""
