@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,13 @@ SEQUENCES: Mapping[str, tuple[str, ...]] = {
 """Entries that run others, one after the other. ``steps`` repeats ``turn``."""
 
 
-def graphs_of(assembly: Assembly) -> dict[str, Graph]:
-    """Return each entry's graph after the graph passes."""
-    return {name: optimize(graph) for name, graph in assembly.graphs.items()}
+def graphs_of(assembly: Assembly, entries: Collection[str] | None = None) -> dict[str, Graph]:
+    """Return each entry's graph after the graph passes; of all entries, or of those named."""
+    return {
+        name: optimize(graph)
+        for name, graph in assembly.graphs.items()
+        if entries is None or name in entries
+    }
 
 
 def loops_of(assembly: Assembly, graphs: Mapping[str, Graph]) -> loops.Program:

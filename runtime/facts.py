@@ -19,6 +19,10 @@ from nnc.runtime.open import Opened, open_file, reading
 from nnc.runtime.report import emit_json, table
 
 
+MEASURED = ("infer", "gradient", "update")
+"""The entries whose work and memory are told; the others are compiled when a program runs."""
+
+
 def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any) -> None:
     """Check a file; print its parameters, work and memory."""
     opened = open_file(file, config, **choice)
@@ -103,7 +107,7 @@ def facts_of(opened: Opened) -> Facts:
     """Compile as far as the memory plan and gather the figures. Needs no backend."""
     model, recipe = opened.model, opened.recipe
     assembly = assemble(model, recipe)
-    graphs = graphs_of(assembly)
+    graphs = graphs_of(assembly, MEASURED)
     program = loops_of(assembly, graphs)
     dims = dict.fromkeys(model.dims, 1)
     if recipe is not None and model.batch is not None:
