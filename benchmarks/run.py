@@ -1,7 +1,8 @@
 """Compare nnc with whichever peers are installed, in turn, in one run; print ratios.
 
-Every figure is the median over rounds of the median over calls, each contestant in a process
-of its own, one after the other. Absolute times mean little on a shared machine; ratios within a run do.
+Every figure is the median over rounds of the median over calls; each contestant runs in a process
+of its own, one after the other. Absolute times mean little on a shared machine; ratios within a
+run do.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Executor:
         self._order: Order | None = None
         self._dims: dict[str, int] = {}
         self._addresses: dict[str, int] = {}
-        self._again: Repeated | None = None
+        self._again: dict[str, Repeated] = {}
         self._staging: dict[int, dict[str, Array]] = {}
 
     # set-up ---------------------------------------------------------------------------------
@@ -133,6 +133,19 @@ class Executor:
         self.instance.run(bound)
         return bound
 
+    def _run(self, entry: str, arrays: Mapping[str, object], kinds: tuple[str, ...]) -> Bound:
+        """Check arrays, no more than they need after the call before, and run an entry on them."""
+        again = self._again.get(entry)
+        if again is not None and again.generation == self.instance.generation:
+            bound = again.bound_to(arrays)
+            if bound is not None:
+                self.instance.run(bound)
+                return bound
+        good = self.checked(arrays, kinds)
+        bound = self.call(entry, good)
+        self._again[entry] = Repeated(bound, good, self.ports, self.instance.generation)
+        return bound
+
     def infer(self, arrays: Mapping[str, object], seed: int | None = None) -> dict[str, Array]:
         """Return every output for these inputs, as new arrays.
 
@@ -141,25 +154,17 @@ class Executor:
         """
         if "infer" not in self.manifest.entries:
             raise UserError("E0641", "the model declares no output", (), "add `output name = ...`")
-        good = self.checked(arrays, ("input",))
         drawn = "system:seed" in self.manifest.entries["infer"].uses
         with self.instance.lock, self._seeded(seed) if drawn else nullcontext():
-            bound = self.call("infer", good)
+            bound = self._run("infer", arrays, ("input",))
             return {n.partition(":")[2]: a.copy() for n, a in bound.outputs.items()}
 
     def step(self, arrays: Mapping[str, object]) -> dict[str, float]:
         """Take one training step on one batch; return its losses by name."""
         with self.instance.lock:
-            again = self._again
-            fresh = again is not None and again.generation == self.instance.generation
-            bound = again.bound_to(arrays) if again is not None and fresh else None
-            if bound is None:
+            if "step" not in self._again:
                 self.need_training()
-                good = self.checked(arrays, ("input", "target"))
-                bound = self.call("step", good)
-                self._again = Repeated(bound, good, self.ports, self.instance.generation)
-            else:
-                self.instance.run(bound)
+            bound = self._run("step", arrays, ("input", "target"))
             return {name: float(bound.outputs[f"loss:{name}"]) for name in self.manifest.losses}
 
     def need_training(self) -> None:
