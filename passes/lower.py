@@ -24,6 +24,7 @@ from nnc.passes.schedule.reduce import identity
 from nnc.passes.schedule.repeat import Known
 from nnc.passes.schedule.stage import root, stage_of
 from nnc.passes.schedule.strategies import copy, fill, literal, schedule
+from nnc.passes.share import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def lower(
         entries=finished,
         sites=tuple(program.sites.numbers),
     )
-    return canonical(whole)
+    return share(canonical(whole))
 
 
 def fused_text(
