@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc.backends import llvm
+from tests.support.nets import every_launch_shared
 
 BATCH, WIDTH, STEPS = 37, 129, 100
 TEXT = f"""
@@ -71,10 +71,7 @@ def expected() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def threads_for_the_least_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let every launch be shared by all threads, which for small ones would not pay."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llvm, "DEFAULT_GRAIN", 0)
-        patch.setenv("NNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    with every_launch_shared(tmp_path_factory.mktemp("cache")):
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import nnc
 from nnc.backends.llvm import compilations
-from tests.support.nets import EXAMPLES, net, training
+from tests.support.nets import EXAMPLES, every_launch_shared, net, training
 
 DIGITS = EXAMPLES / "digits.nn"
 SEQUENCES = """
@@ -25,6 +26,12 @@ output z
 loss mean((z[:, 0] - y)^2)
 metric largest = max(z)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_for_the_least_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with every_launch_shared(tmp_path_factory.mktemp("cache")):
+        yield
 
 
 def rows(count: int, seed: int = 0) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import numpy as np
+import pytest
 
 import nnc
+from nnc.backends import llvm
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +22,15 @@ EXAMPLES = ROOT / "examples"
 def net(text: str, threads: int = 1, **config: Any) -> nnc.Net:
     """Compile the text of a model file."""
     return nnc.compile(dedent(text), threads=threads, **config)
+
+
+@contextmanager
+def every_launch_shared(cache: Path) -> Iterator[None]:
+    """Let all threads share every launch, which for small ones would not pay; compile anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llvm, "DEFAULT_GRAIN", 0)
+        patch.setenv("NNC_CACHE_DIR", str(cache))
+        yield
 
 
 def training(body: str, settings: str = "", name: str = "M") -> str:
