@@ -16,10 +16,12 @@ from nnc.frontend.source import Source
 
 MAX_DEPTH = 100
 FOUND_FIRST = "this is found first"
+_MAX_ERRORS = 50
 _MAX_UNCLOSED = 5  # a text that leaves more open than this is not worth a line for each
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 # the head of a top-level item at the start of a line: nothing can be open there
 _ITEM = r"(?m:^)(?:import|model|train|fn|layer|optimizer|schedule|test)(?=[ \t]+[A-Za-z_\"])"
+_BLANK = re.compile(r"[ \t]*")
 _TOKEN = re.compile(rf'"(?:[^"\\\n]|\\.)*"|"[^\n]*|#[^\n]*|[()\[\]{{}}]|{_ITEM}')
 
 
@@ -69,10 +71,14 @@ class _Matcher:
     doubtful: list[tuple[int, int]] = field(default_factory=list)
     unclosed: int = 0
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Match everything; False where so much is wrong that the rest is not worth reading."""
         for match in _TOKEN.finditer(self.source.text):
             self._token(match)
+            if len(self.diagnostics) >= _MAX_ERRORS:
+                return False
         self._leave_all(len(self.source.text), "the file ends here")
+        return True
 
     def _token(self, match: re.Match[str]) -> None:
         text, at = match.group(), match.start()
@@ -189,8 +195,9 @@ class _Matcher:
         return self.source.text.rfind("\n", 0, at) + 1
 
     def _indent(self, at: int) -> int:
-        line = self.source.text[self._line_start(at) :]
-        return len(line) - len(line.lstrip(" \t"))
+        start = self._line_start(at)
+        blank = _BLANK.match(self.source.text, start)
+        return blank.end() - start if blank else 0
 
     def _end_of_indented(self, opening: _Open) -> int:
         """Return the end of the last line from the bracket's that is indented deeper than it."""
@@ -241,7 +248,7 @@ def _balance(text: str) -> Iterator[tuple[int, bool]]:
 def repair(source: Source, diagnostics: Diagnostics) -> Repaired | None:
     """Match brackets and quotes, report those that have no partner, and mend the text.
 
-    Returns None where nesting is so deep that the rest is not read at all.
+    Returns None where nesting is so deep, or so much wrong, that the rest is not read at all.
     """
     fits = True
     for depth, fit in _balance(source.text):
@@ -252,7 +259,8 @@ def repair(source: Source, diagnostics: Diagnostics) -> Repaired | None:
     if fits:
         return Repaired(source.text)
     matcher = _Matcher(source, diagnostics)
-    matcher.run()
+    if not matcher.run():
+        return None
     edits = sorted(matcher.edits, key=lambda e: (e[0], e[1]))
     pieces, last = [], 0
     for start, end, new in edits:

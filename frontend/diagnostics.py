@@ -17,6 +17,9 @@ from nnc.frontend.source import Source
 from nnc.ir.span import Span
 
 Severity = Literal["error", "warning", "note"]
+LONGEST = 160
+"""Characters of a line that are shown; of a longer one, those around what is underlined."""
+_CUT = "..."
 _LSP_SEVERITY = {"error": 1, "warning": 2, "note": 3}
 
 
@@ -188,15 +191,19 @@ def _excerpt(source: Source, marks: Sequence[_Mark], main: Span) -> list[str]:
             result.append(" " * (width + 1) + "...")
         elif previous is not None:
             for between in range(previous + 1, number):
-                result.append(f" {between:>{width}} | {_shown(source.line(between))}")
-        result.append(f" {number:>{width}} | {_shown(source.line(number))}")
-        for rows in _underlines(source, number, by_line[number]):
+                text = source.line(between)
+                result.append(f" {between:>{width}} | {_cut(text, range(min(len(text), LONGEST)))}")
+        window = _window(source, number, by_line[number])
+        result.append(f" {number:>{width}} | {_cut(source.line(number), window)}")
+        for rows in _underlines(source, number, by_line[number], window):
             result += [f"{bar} {row}" for row in rows.split("\n")]
         previous = number
     return result
 
 
-def _underlines(source: Source, number: int, marks: Sequence[_Mark]) -> Iterator[str]:
+def _underlines(
+    source: Source, number: int, marks: Sequence[_Mark], window: range
+) -> Iterator[str]:
     """Yield the rows under a line: one for each label, main span first, then from the left.
 
     Marks without a label share the first row; where two overlap there, the main one shows.
@@ -205,23 +212,40 @@ def _underlines(source: Source, number: int, marks: Sequence[_Mark]) -> Iterator
     labelled = [m for m in ordered if m.label]
     silent = [m for m in ordered if not m.label]
     first = labelled[:1] + silent if labelled else silent
-    yield _row(source, number, first)
+    yield _row(source, number, first, window)
     for mark in labelled[1:]:
-        yield _row(source, number, [mark])
+        yield _row(source, number, [mark], window)
 
 
-def _row(source: Source, number: int, marks: Sequence[_Mark]) -> str:
-    text = source.line(number)
+def _row(source: Source, number: int, marks: Sequence[_Mark], window: range) -> str:
+    text = source.line(number)[window.start : window.stop]
+    before = len(_CUT) if window.start else 0
     cells: list[str] = []
     for mark in sorted(marks, key=lambda m: m.sign == "^"):
-        first = source.position(mark.span.start)[1] - 1
+        first = source.position(mark.span.start)[1] - 1 - window.start
         last = max(min(first + mark.span.end - mark.span.start, len(text)), first + 1)
-        start = _columns(text[:first])
-        end = max(_columns(text[:last]), start + 1)
+        start = before + _columns(text[: max(first, 0)])
+        end = max(before + _columns(text[: max(last, 0)]), start + 1)
         cells += " " * (end - len(cells))
         cells[start:end] = mark.sign * (end - start)
     row = "".join(cells)
     return row + (f" {_hang(marks[0].label, len(row) + 1)}" if marks[0].label else "")
+
+
+def _window(source: Source, number: int, marks: Sequence[_Mark]) -> range:
+    """Return the part of a line to show: around its first mark, where it is long."""
+    length = len(source.line(number))
+    if length <= LONGEST:
+        return range(length)
+    main = min(marks, key=lambda m: (m.sign != "^", m.span.start))
+    middle = source.position(main.span.start)[1] - 1
+    start = max(0, min(middle - LONGEST // 2, length - LONGEST))
+    return range(start, start + LONGEST)
+
+
+def _cut(text: str, window: range) -> str:
+    shown = _shown(text[window.start : window.stop])
+    return (_CUT if window.start else "") + shown + (_CUT if window.stop < len(text) else "")
 
 
 def _shown(text: str) -> str:

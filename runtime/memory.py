@@ -9,14 +9,26 @@ import numpy as np
 from nnc.ir.index import evaluate
 from nnc.ir.loops import Buffer
 from nnc.runtime.arrays import Array
+from nnc.runtime.errors import UserError
 from nnc.runtime.layout import ALIGN, byte_size
 
 Allocator = Callable[[int], Array]
 
 
 def aligned(size: int) -> Array:
-    """Return ``size`` zero bytes that begin on a 64-byte boundary."""
-    raw = np.zeros(size + ALIGN, np.uint8)
+    """Return ``size`` zero bytes that begin on a 64-byte boundary.
+
+    Raises UserError where there are not so many: sizes come from models and data.
+    """
+    try:
+        raw = np.zeros(size + ALIGN, np.uint8)
+    except (MemoryError, ValueError, OverflowError):  # ValueError: beyond any array
+        raise UserError(
+            "E0656",
+            f"there is no memory for {size} bytes",
+            ("that is what the model needs for arrays of these sizes",),
+            "`nnc check` prints what the model needs; try a smaller batch",
+        ) from None
     start = -address(raw) % ALIGN
     return raw[start : start + size]
 

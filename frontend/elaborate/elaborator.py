@@ -26,6 +26,8 @@ DEEPEST = 100
 """Applications inside one another before the elaborator takes them to be endless."""
 MOST_STEPS = 10_000
 """Applications and turns of repeats in all: more is a program that would never be done."""
+MOST_ERRORS = 100
+"""What has more errors is not read to its end."""
 _PYTHON_FRAMES = 20_000
 
 
@@ -146,6 +148,8 @@ class Elaborator:
         uses = [f for f in dict.fromkeys((*nearby, *outer, *own)) if f.span != diagnostic.span]
         related = [(f.span, f"in this use of {f.name}") for f in uses]
         self.diagnostics.add(replace(diagnostic, related=(*diagnostic.related, *related)))
+        if len(self.diagnostics) >= MOST_ERRORS:
+            self.diagnostics.check()
 
     @contextmanager
     def applying(self, name: str, span: Span) -> Iterator[None]:

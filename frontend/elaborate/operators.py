@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nnc.frontend.elaborate.convert import Operand, common_type, lift
-from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.faults import Fault, fault
 from nnc.frontend.elaborate.matmul import matmul
 from nnc.frontend.elaborate.types import decide
 from nnc.frontend.elaborate.values import (
@@ -24,7 +24,7 @@ from nnc.frontend.elaborate.values import (
 )
 from nnc.ir import scalar
 from nnc.ir.expr import Const, Expr
-from nnc.ir.index import Size, axes_of, exact_div, floordiv, mod
+from nnc.ir.index import FloorDiv, Mod, Size, axes_of, exact_div, floordiv, mod
 from nnc.ir.prove import proves_equal
 from nnc.ir.span import Span
 from nnc.ir.types import DType
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 MOST_FACTORS = 16
 """Whole powers up to this are multiplications."""
+MOST_PARTS = 256
+"""Terms of a symbolic size, those inside quotients and remainders too, each of which counts 8."""
 
 
 def binary(
@@ -49,7 +51,9 @@ def binary(
         return matmul(elab, left, right, span)
     match a, b:
         case Int(x), Int(y):
-            return _whole(elab, op, x, y, right, span)
+            if op == "*" and _parts(x) * _parts(y) > MOST_PARTS**2:
+                raise _too_large(span)
+            return _kept(_whole(elab, op, x, y, right, span), span)
         case TupleValue(x), TupleValue(y) if op == "+":
             return TupleValue(x + y)
     numbers = _decimals(a, b)
@@ -87,6 +91,31 @@ def number(value: Value) -> int | float | None:
 
 
 # whole numbers --------------------------------------------------------------------------------
+
+
+def _kept(value: Value, span: Span) -> Value:
+    """Return a whole number that programs can hold. Raises Fault where it is none."""
+    if isinstance(value, Int):
+        size = value.size
+        if isinstance(size, int) and not -(2**63) <= size < 2**63:
+            raise _too_large(span)
+        if _parts(size) > MOST_PARTS:
+            raise _too_large(span)
+    return value
+
+
+def _too_large(span: Span) -> Fault:
+    return fault(
+        "E0210", "this whole number is too large", span,
+        f"numbers have 64 bits, symbolic sizes at most {MOST_PARTS} terms",
+    )  # fmt: skip
+
+
+def _parts(size: Size) -> int:
+    if isinstance(size, int):
+        return 1
+    nested = [atom.value for atom in size.atoms() if isinstance(atom, FloorDiv | Mod)]
+    return len(size.terms) + sum(8 + _parts(value) for value in nested)
 
 
 def _whole(elab: Elaborator, op: str, x: Size, y: Size, right: Operand, span: Span) -> Value:

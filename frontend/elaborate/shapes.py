@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.scope import Scope
 
 
+MOST_DIMS = 32
+"""Dims of a declared tensor: what NumPy arrays have, and more than anyone needs."""
 LARGEST = 1 << 40
 """The largest dim: sizes and offsets in bytes must fit into 64 bits."""
 
@@ -212,7 +214,11 @@ def declared_shape(elab: Elaborator, scope: Scope, declared: Pattern) -> tuple[S
     """Return a declared shape all of whose dims are known. Raises Fault where one is not."""
     front = [known_dim(elab, scope, d) for d in declared.front]
     back = [known_dim(elab, scope, d) for d in declared.back]
-    return (*front, *known_rest(scope, declared.rest), *back)
+    shape = (*front, *known_rest(scope, declared.rest), *back)
+    if len(shape) > MOST_DIMS:
+        limit = f"at most {MOST_DIMS}"
+        raise fault("E0211", f"a tensor of {len(shape)} dims", declared.span, limit)
+    return shape
 
 
 def known_rest(scope: Scope, rest: ast.Rest | None) -> tuple[Size, ...]:
