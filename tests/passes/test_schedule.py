@@ -187,7 +187,7 @@ def test_a_wrong_index_is_reported_and_harmless() -> None:
     machine = run(program, {"n": 4}, data)
     assert sorted(f.value for f in machine.faults) == [-1, 9]
     site = program.sites[machine.faults[0].site]
-    assert (site.what, site.tensor, site.limit) == ("read", "table", 5)
+    assert (site.what, site.tensor, site.limit) == ("a subscript made from 'ids'", "table", 5)
 
 
 def test_elementwise_work_of_any_rank_is_one_loop() -> None:
