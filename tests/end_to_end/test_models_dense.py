@@ -157,6 +157,7 @@ def test_siamese_tower_shared_by_two_inputs() -> None:
     compare(program, {"left": left, "right": right, "same": rng.random(11) < 0.5}, reference)
 
 
+@pytest.mark.slow
 def test_residual_blocks_by_repeat_with_layer_norm() -> None:
     program = net(
         """

@@ -15,7 +15,8 @@ functional = torch.nn.functional
 TRAIN = '{ optimizer = sgd(lr = 0.1), precision = "f64" }'
 
 CONV = """
-layer conv(out: int, kernel: int = 3, stride: int = 1, pad: int = 0, dilation: int = 1, groups: int = 1)
+layer conv(out: int, kernel: int = 3, stride: int = 1, pad: int = 0, dilation: int = 1,
+           groups: int = 1)
           (x: float[b, c, h, w])
           -> float[b, out, (h + 2*pad - dilation*(kernel - 1) - 1)//stride + 1,
                    (w + 2*pad - dilation*(kernel - 1) - 1)//stride + 1] {
@@ -28,7 +29,8 @@ layer conv(out: int, kernel: int = 3, stride: int = 1, pad: int = 0, dilation: i
     y[n, o, i < oh, j < ow] = bias[o] + sum[k < per, u, v](
         weight[o, k, u, v] * (
             if 0 <= i*stride + u*dilation - pad < h and 0 <= j*stride + v*dilation - pad < w
-            then x[n, o//(out//groups)*per + k, i*stride + u*dilation - pad, j*stride + v*dilation - pad]
+            then x[n, o//(out//groups)*per + k,
+                   i*stride + u*dilation - pad, j*stride + v*dilation - pad]
             else 0))
     return y
 }
@@ -40,7 +42,8 @@ def test_a_convolutional_classifier_with_max_and_average_pooling() -> None:
         CONV
         + """
         fn max_pool(x: float[b, c, h, w], size: int) -> float[b, c, h//size, w//size] {
-            y[n, k, i < h//size, j < w//size] = max[u < size, v < size](x[n, k, i*size + u, j*size + v])
+            y[n, k, i < h//size, j < w//size] =
+                max[u < size, v < size](x[n, k, i*size + u, j*size + v])
             return y
         }
         fn average_pool(x: float[b, c, h, w]) -> float[b, c] = mean(x, axis = (2, 3))
@@ -77,7 +80,13 @@ def test_a_convolutional_classifier_with_max_and_average_pooling() -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "pad", "dilation", "groups"),
-    [(1, 1, 0, 1, 1), (3, 2, 1, 1, 1), (3, 1, 2, 2, 2), (2, 3, 0, 2, 4), (5, 2, 2, 1, 2)],
+    [
+        (3, 2, 1, 1, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1, 1, 0, 1, 1), (3, 1, 2, 2, 2), (2, 3, 0, 2, 4), (5, 2, 2, 1, 2))
+        ),
+    ],
 )
 def test_a_convolution_of_an_image_of_any_size(
     kernel: int, stride: int, pad: int, dilation: int, groups: int
@@ -114,7 +123,8 @@ def test_upsampling_and_transposed_convolution() -> None:
     program = net(
         """
         layer up_conv(out: int, kernel: int, stride: int)
-                     (x: float[b, c, h, w]) -> float[b, out, (h - 1)*stride + kernel, (w - 1)*stride + kernel] {
+                     (x: float[b, c, h, w])
+                     -> float[b, out, (h - 1)*stride + kernel, (w - 1)*stride + kernel] {
             param weight: float[c, out, kernel, kernel] = normal(0, 0.2)
             y[n, o, i*stride + u, j*stride + v] = sum[k](x[n, k, i, j] * weight[k, o, u, v])
             return y
@@ -153,11 +163,13 @@ def test_upsampling_and_transposed_convolution() -> None:
         compare(program, {"x": rng.normal(0, 1, (rows, 3, 4, 5))}, reference)
 
 
+@pytest.mark.slow
 def test_one_dimensional_convolution_over_a_symbolic_time() -> None:
     """Causal and dilated, as in WaveNet; the time is not known at compile time."""
     program = net(
         """
-        layer causal(out: int, kernel: int, dilation: int)(x: float[b, time, c]) -> float[b, time, out] {
+        layer causal(out: int, kernel: int, dilation: int)(x: float[b, time, c])
+                    -> float[b, time, out] {
             param weight: float[kernel, c, out] = glorot_uniform(fan_in = c*kernel, fan_out = out)
             y[n, t < time, o] = sum[u, k](weight[u, k, o] *
                 (if t - u*dilation >= 0 then x[n, t - u*dilation, k] else 0))
@@ -201,18 +213,21 @@ def test_one_dimensional_convolution_over_a_symbolic_time() -> None:
         compare(program, arrays, reference)
 
 
+@pytest.mark.slow
 def test_norms_of_channels_and_running_statistics() -> None:
     """Batch norm of images trains on batch statistics and infers with the running ones."""
     program = net(
         CONV
         + """
-        layer group_norm(groups: int, eps: float = 1e-5)(x: float[b, c, h, w]) -> float[b, c, h, w] {
+        layer group_norm(groups: int, eps: float = 1e-5)(x: float[b, c, h, w])
+                        -> float[b, c, h, w] {
             param scale: float[c] = ones()
             param shift: float[c] = zeros()
             per = c // groups
             m[n, g < groups] = mean[k < per, i, j](x[n, g*per + k, i, j])
             v[n, g < groups] = mean[k < per, i, j]((x[n, g*per + k, i, j] - m[n, g])^2)
-            y[n, k, i, j] = (x[n, k, i, j] - m[n, k//per]) * rsqrt(v[n, k//per] + eps)*scale[k] + shift[k]
+            y[n, k, i, j] =
+                (x[n, k, i, j] - m[n, k//per]) * rsqrt(v[n, k//per] + eps)*scale[k] + shift[k]
             return y
         }
         model Norms {
@@ -248,8 +263,10 @@ def test_pooling_that_overlaps_and_pads() -> None:
             param scale: float[2] = ones()
             z[b, c, i, j] = x[b, c, i, j]*scale[c]
             top[b, c, i < (h + 2 - 3)//2 + 1, j < (w + 2 - 3)//2 + 1] =
-                max[u < 3, v < 3 where 0 <= 2*i + u - 1 < h and 0 <= 2*j + v - 1 < w](z[b, c, 2*i + u - 1, 2*j + v - 1])
-            even[b, c, i < (h - 3)//2 + 1, j < (w - 3)//2 + 1] = mean[u < 3, v < 3](z[b, c, 2*i + u, 2*j + v])
+                max[u < 3, v < 3 where 0 <= 2*i + u - 1 < h and 0 <= 2*j + v - 1 < w](
+                    z[b, c, 2*i + u - 1, 2*j + v - 1])
+            even[b, c, i < (h - 3)//2 + 1, j < (w - 3)//2 + 1] =
+                mean[u < 3, v < 3](z[b, c, 2*i + u, 2*j + v])
             output top
             output even
             loss mean(top^2) + mean(even^2)

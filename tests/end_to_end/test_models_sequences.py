@@ -15,6 +15,7 @@ functional = torch.nn.functional
 TRAIN = '{ optimizer = sgd(lr = 0.1), precision = "f64" }'
 
 
+@pytest.mark.slow
 def test_causal_multi_head_attention_in_index_notation() -> None:
     program = net(
         """
@@ -23,11 +24,13 @@ def test_causal_multi_head_attention_in_index_notation() -> None:
             width = n // heads
             qkv = x |> linear(3*n, with_bias = false)
             q, k, v = split(qkv, 3, axis = 2)
-            s[i, h < heads, t, u < time] = sum[d < width](q[i, t, h*width + d] * k[i, u, h*width + d]) / sqrt(float(width))
+            s[i, h < heads, t, u < time] =
+                sum[d < width](q[i, t, h*width + d] * k[i, u, h*width + d]) / sqrt(float(width))
             top[i, h, t]   = max[u where u <= t](s[i, h, t, u])
             e[i, h, t, u]  = exp(s[i, h, t, u] - top[i, h, t])
             z[i, h, t]     = sum[u where u <= t](e[i, h, t, u])
-            y[i, t, c < n] = sum[u where u <= t](e[i, c//width, t, u] * v[i, u, c]) / z[i, c//width, t]
+            y[i, t, c < n] =
+                sum[u where u <= t](e[i, c//width, t, u] * v[i, u, c]) / z[i, c//width, t]
             return y |> linear(n)
         }
         model Gpt(vocab: int = 13, width: int = 6, heads: int = 2, depth: int = 2) {
@@ -146,7 +149,8 @@ def test_gathers_along_any_axis_and_subscripts_with_division() -> None:
             output turned
             output skewed
             loss mean(along^2) + mean(across^3) + mean(both^2)
-            loss two = mean(halves^3) + mean(turned[:, 0, :]^2) + mean(blocks[:, 1]^2) + mean(skewed^4)
+            loss two = mean(halves^3) + mean(turned[:, 0, :]^2) + mean(blocks[:, 1]^2)
+                + mean(skewed^4)
         }
         train Reads """
         + TRAIN
@@ -222,7 +226,8 @@ def test_every_reduction_and_reductions_of_nothing() -> None:
         least, product = z.amin(1), z.prod(1)
         bounded = torch.where(on.any(1), greatest, torch.tensor(-1000.0, dtype=torch.float64))
         return {
-            "product": product, "least": least, "greatest": greatest, "middle": middle, "kept": kept,
+            "product": product, "least": least, "greatest": greatest, "middle": middle,
+            "kept": kept,
             "where_least": z.argmin(1), "some": on.any(1), "every": on.all(1),
             "how_many": on.sum(1),
             "loss:loss": product.sum() + (least**2).sum() + (bounded * 0.1).sum()

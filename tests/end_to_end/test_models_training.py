@@ -47,13 +47,15 @@ def test_an_optimizer_of_ones_own_with_a_schedule_of_ones_own() -> None:
             y[..] = if x[..] > 0 then 1.0 else if x[..] < 0 then -1.0 else 0.0
             return y
         }
-        optimizer lion(lr: schedule = 1e-4, beta1: float = 0.9, beta2: float = 0.99, decay: float = 0.0)(w, g, t) {
+        optimizer lion(lr: schedule = 1e-4, beta1: float = 0.9, beta2: float = 0.99,
+                       decay: float = 0.0)(w, g, t) {
             state m = 0
             u = sign(beta1*m + (1 - beta1)*g)
             m = beta2*m + (1 - beta2)*g
             return w*(1 - lr(t)*decay) - lr(t)*u
         }
-        schedule warm_then(first: int, after: schedule)(t) = if t < first then after(first)*t/first else after(t)
+        schedule warm_then(first: int, after: schedule)(t) =
+            if t < first then after(first)*t/first else after(t)
         train M {
             optimizer = lion(lr = warm_then(3, cosine(0.1, total = 10)), decay = 0.1)
             precision = "f64"
@@ -79,7 +81,8 @@ def test_an_optimizer_of_ones_own_with_a_schedule_of_ones_own() -> None:
 
 
 MUON = """
-optimizer muon(lr: schedule = 0.02, momentum: float = 0.95, decay: float = 0.0, rounds: int = 5)(w: float[m, n], g, t) {
+optimizer muon(lr: schedule = 0.02, momentum: float = 0.95, decay: float = 0.0, rounds: int = 5)
+              (w: float[m, n], g, t) {
     state v: float[m, n] = 0
     v = momentum*v + g
     u = g + momentum*v
@@ -165,7 +168,10 @@ def test_a_state_of_another_shape_than_its_parameter() -> None:
             return w - lr*scale*g / (sqrt(v) + 1e-3)
         }
         train M {
-            optimizer = { "*.weight" = factored(), "**" = sgd(lr = 0.1, momentum = 0.5, nesterov = true) }
+            optimizer = {
+                "*.weight" = factored()
+                "**" = sgd(lr = 0.1, momentum = 0.5, nesterov = true)
+            }
             precision = "f64"
         }
         """
