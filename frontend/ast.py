@@ -7,21 +7,14 @@ resolved: ``sum[i](x[i])`` is a ``Call`` of a ``Subscript`` of a ``Name``, whate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias, Union
+from typing import TypeAlias, Union
 
+from nnc.frontend.node import CLASSES, Node, children, same, walk
 from nnc.ir.span import Span
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """Anything written in a file. ``span`` is never part of a pattern's positions."""
-
-    span: Span = field(kw_only=True, repr=False)
+__all__ = ["CLASSES", "Node", "children", "same", "walk"]  # and every class below
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Ident(Node):
     """A name where it is declared, or one that follows a dot."""
 
@@ -34,63 +27,54 @@ class Ident(Node):
 # expressions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Name(Node):
     """A use of a name."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Int(Node):
     """A whole literal, ``64`` or ``1_000``."""
 
     value: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Float(Node):
     """A decimal literal, ``0.5`` or ``1e-3``."""
 
     value: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Bool(Node):
     """``true`` or ``false``."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class String(Node):
     """A text in double quotes, escapes undone."""
 
     value: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class SizeLiteral(Node):
     """An amount of memory, ``1.5GiB``; ``bytes`` is rounded to a whole number."""
 
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class List(Node):
     """``[a, b, c]``."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Tuple(Node):
     """``(a, b)``, or ``a, b`` after ``=``, ``return`` and ``yield``. At least two items."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RecordEntry(Node):
     """``key = value`` inside a record; a pattern of paths is a ``String``."""
 
@@ -98,14 +82,12 @@ class RecordEntry(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Record(Node):
     """``{ key = value, "pattern" = value }``; entries part by comma or newline."""
 
     entries: tuple[RecordEntry, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Unary(Node):
     """``-x`` (op ``-``) or ``not x`` (op ``not``)."""
 
@@ -113,17 +95,15 @@ class Unary(Node):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Binary(Node):
     """``left op right``; op is one of ``+ - * / // % @ ^``, and ``op_span`` where it stands."""
 
     op: str
     left: Expr
     right: Expr
-    op_span: Span = field(repr=False)
+    op_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Compare(Node):
     """A chain of comparisons: ``a < b <= c`` has operands (a, b, c) and ops (``<``, ``<=``)."""
 
@@ -131,7 +111,6 @@ class Compare(Node):
     ops: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class BoolOp(Node):
     """``a and b and c`` or ``a or b``: one op, at least two operands."""
 
@@ -139,7 +118,6 @@ class BoolOp(Node):
     operands: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class IfExpr(Node):
     """``if condition then yes else no``."""
 
@@ -148,7 +126,6 @@ class IfExpr(Node):
     no: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Keyword(Node):
     """``name = value`` among the arguments of a call."""
 
@@ -156,7 +133,6 @@ class Keyword(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Call(Node):
     """``func(args, name = value)``. ``func`` may be a subscript: ``sum[i where c](x)``."""
 
@@ -165,7 +141,6 @@ class Call(Node):
     kwargs: tuple[Keyword, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Subscript(Node):
     """``base[subs]`` or ``base[subs where condition]``.
 
@@ -177,7 +152,6 @@ class Subscript(Node):
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Slice(Node):
     """``start:stop:step`` with any part left out."""
 
@@ -186,14 +160,12 @@ class Slice(Node):
     step: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Rest(Node):
     """``..`` or ``..s``: any number of dims."""
 
     name: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Field(Node):
     """``base.name``: a parameter of an instance, or a declaration of an imported file."""
 
@@ -201,7 +173,6 @@ class Field(Node):
     name: Ident
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Pipe(Node):
     """``first |> stage |> stage``; each stage is a name, a field or a call."""
 
@@ -209,12 +180,10 @@ class Pipe(Node):
     stages: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Hole(Node):
     """``...``: left to be written. Also a statement, and the value of a declaration."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Scan(Node):
     """``scan index < bound carry (...) until done { ... }``; also a statement."""
 
@@ -226,7 +195,6 @@ class Scan(Node):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Repeat(Node):
     """``repeat index < bound { ... }``: a statement, or the value of a binding where it yields."""
 
@@ -238,7 +206,6 @@ class Repeat(Node):
 # types ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TensorTypeExpr(Node):
     """``float[batch, ..s, 2*n]``; ``dims`` is None without a bracket (``int``, ``fn``)."""
 
@@ -246,7 +213,6 @@ class TensorTypeExpr(Node):
     dims: tuple[Expr, ...] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class CallableType(Node):
     """``layer(float[..s, n]) -> float[..s, m]``; ``kind`` is the word before the bracket."""
 
@@ -255,7 +221,6 @@ class CallableType(Node):
     result: TypeExpr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TupleType(Node):
     """``(float[a], float[b])``: the types of several results."""
 
@@ -265,14 +230,12 @@ class TupleType(Node):
 # statements -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Block(Node):
     """Statements between braces."""
 
     statements: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Target(Node):
     """One name on the left of ``=``, with the type that may be declared for it."""
 
@@ -280,7 +243,6 @@ class Target(Node):
     type: TypeExpr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Bind(Node):
     """``a = value`` or ``a, b: float[n] = value``."""
 
@@ -288,7 +250,6 @@ class Bind(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Define(Node):
     """``name[subs] = value``: a tensor, element by element."""
 
@@ -297,7 +258,6 @@ class Define(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class PortDecl(Node):
     """``input name: type in low..high``; ``kind`` is ``input`` or ``target``."""
 
@@ -308,7 +268,6 @@ class PortDecl(Node):
     high: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Output(Node):
     """``output name = value``; without a value, the output is what the name is bound to."""
 
@@ -316,7 +275,6 @@ class Output(Node):
     value: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Loss(Node):
     """``loss value`` or ``loss name = value``."""
 
@@ -324,7 +282,6 @@ class Loss(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Metric(Node):
     """``metric name = value``."""
 
@@ -332,7 +289,6 @@ class Metric(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ParamDecl(Node):
     """``param name: type = init``: trained state of a layer."""
 
@@ -341,7 +297,6 @@ class ParamDecl(Node):
     init: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class BufferDecl(Node):
     """``buffer name: type = init``: state that is not trained."""
 
@@ -350,7 +305,6 @@ class BufferDecl(Node):
     init: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class StateDecl(Node):
     """``state name: type = init``: an optimizer's state; shaped as its parameter without a type."""
 
@@ -359,7 +313,6 @@ class StateDecl(Node):
     init: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Update(Node):
     """``update name = value``: the next value of a buffer."""
 
@@ -367,7 +320,6 @@ class Update(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class IfBlock(Node):
     """``if condition { } else { }``; ``else if`` is an ``otherwise`` holding one ``IfBlock``."""
 
@@ -376,21 +328,18 @@ class IfBlock(Node):
     otherwise: Block | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Return(Node):
     """``return value``."""
 
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Yield(Node):
     """``yield value``."""
 
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Require(Node):
     """``require condition, "message"``."""
 
@@ -398,7 +347,6 @@ class Require(Node):
     message: String | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Assert(Node):
     """``assert condition within tolerance``; only in tests."""
 
@@ -409,7 +357,6 @@ class Assert(Node):
 # top level --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Parameter(Node):
     """One entry of a parameter list, ``name: type = default``."""
 
@@ -418,7 +365,6 @@ class Parameter(Node):
     default: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Import(Node):
     """``import "path"`` or ``import "path" as alias``."""
 
@@ -426,7 +372,6 @@ class Import(Node):
     alias: Ident | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Model(Node):
     """``model Name(config) { ... }``."""
 
@@ -435,7 +380,6 @@ class Model(Node):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Gradient(Node):
     """``with gradient(dy) { return ... }``: a written derivative; one name per result."""
 
@@ -443,7 +387,6 @@ class Gradient(Node):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Fn(Node):
     """``fn name(params) -> type = expr`` or with a block; ``params`` also hold its settings."""
 
@@ -454,7 +397,6 @@ class Fn(Node):
     gradient: Gradient | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Layer(Node):
     """``layer name(config)(params) -> type { ... }``."""
 
@@ -465,7 +407,6 @@ class Layer(Node):
     body: Block | Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Optimizer(Node):
     """``optimizer name(config)(w, g, t) { ... }``."""
 
@@ -475,7 +416,6 @@ class Optimizer(Node):
     body: Block | Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Schedule(Node):
     """``schedule name(config)(t) = expr`` or with a block."""
 
@@ -485,7 +425,6 @@ class Schedule(Node):
     body: Block | Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Setting(Node):
     """``key = value`` in a ``train`` or ``step`` block."""
 
@@ -493,7 +432,6 @@ class Setting(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class StepBlock(Node):
     """``step name { key = value ... }`` in a ``train`` block."""
 
@@ -501,7 +439,6 @@ class StepBlock(Node):
     settings: tuple[Setting, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Train(Node):
     """``train Model(config) as name { ... }``; ``kwargs`` set the model's config."""
 
@@ -512,7 +449,6 @@ class Train(Node):
     entries: tuple[Setting | StepBlock, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Test(Node):
     """``test "name" { ... }``."""
 
@@ -520,7 +456,6 @@ class Test(Node):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class File(Node):
     """A whole file; ``version`` is what a first line ``language 1`` says, else None."""
 
@@ -540,49 +475,3 @@ Stmt: TypeAlias = Union[  # noqa: UP007
     Repeat, Scan, Return, Yield, Require, Assert, Hole,
 ]  # fmt: skip
 Item: TypeAlias = Union[Import, Model, Train, Fn, Layer, Optimizer, Schedule, Test]  # noqa: UP007
-
-
-def children(node: Node) -> Iterator[Node]:
-    """Yield the nodes directly inside ``node``, in source order."""
-    for name in _FIELDS[type(node)]:
-        value = getattr(node, name)
-        if isinstance(value, Node):
-            yield value
-        elif isinstance(value, tuple):
-            yield from (v for v in value if isinstance(v, Node))
-
-
-def walk(root: Node) -> Iterator[Node]:
-    """Yield ``root`` and everything in it, a node before its parts, without recursion."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack.extend(reversed(list(children(node))))
-
-
-def same(a: Node, b: Node) -> bool:
-    """Whether two trees are equal but for their spans."""
-    stack: list[tuple[Any, Any]] = [(a, b)]
-    while stack:
-        x, y = stack.pop()
-        if type(x) is not type(y):
-            return False
-        if isinstance(x, Node):
-            names = _FIELDS[type(x)]
-            stack.extend((getattr(x, n), getattr(y, n)) for n in names)
-        elif isinstance(x, tuple):
-            if len(x) != len(y):
-                return False
-            stack.extend(zip(x, y, strict=True))
-        elif not isinstance(x, Span) and x != y:
-            return False
-    return True
-
-
-CLASSES: dict[str, type[Node]] = {
-    name: c for name, c in list(globals().items()) if isinstance(c, type) and issubclass(c, Node)
-}
-_FIELDS: dict[type[Node], tuple[str, ...]] = {
-    c: tuple(f.name for f in fields(c) if f.name != "span") for c in CLASSES.values()
-}

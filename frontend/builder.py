@@ -8,7 +8,7 @@ One method for each rule of ``grammar/nnc.lark``. It is given the values of the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lark import Token, Tree
@@ -443,7 +443,7 @@ class Builder(Literals):
     def group(self, children: Children, span: Span) -> ast.Node:
         inner = children[1]
         assert isinstance(inner, ast.Node)
-        return replace(inner, span=span)
+        return inner.but(span=span)
 
     def list_(self, children: Children, span: Span) -> ast.List:
         return ast.List(tuple(_nodes(children)), span=span)

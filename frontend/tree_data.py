@@ -7,16 +7,12 @@ A node is a tuple of its class's name, its span's two ends and its fields; a spa
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields, replace
 from typing import Any
 
 from nnc.frontend import ast
 from nnc.ir.span import Span
 
-_FIELDS = {
-    name: tuple(f.name for f in fields(cls) if f.name != "span")
-    for name, cls in ast.CLASSES.items()
-}
+_FIELDS = {name: cls.fields for name, cls in ast.CLASSES.items()}
 SCHEMA = repr(sorted(_FIELDS.items()))
 """Changes whenever the tree's classes do."""
 
@@ -30,7 +26,7 @@ def from_data(data: Any, name: str) -> ast.File:
     """Return the tree that ``to_data`` made ``data`` from, as one of the file ``name``."""
     file = _decode(data, name)
     assert isinstance(file, ast.File)
-    return replace(file, name=name)
+    return file.but(name=name)
 
 
 def _encode(value: Any) -> Any:

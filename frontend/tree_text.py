@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from nnc.frontend import ast
 
 
@@ -30,7 +28,7 @@ def print_tree(root: ast.Node) -> str:
 
 def _fields(node: ast.Node) -> list[tuple[str, object]]:
     """The fields of a node that hold something, without its span and those of operators."""
-    names = [f.name for f in fields(node) if not f.name.endswith("span")]
+    names = [n for n in type(node).fields if not n.endswith("span")]
     found = [(name, getattr(node, name)) for name in names]
     return [(name, value) for name, value in found if value is not None and value != ()]
 

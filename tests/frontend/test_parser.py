@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -336,7 +335,7 @@ def test_trees_are_cached_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read is not made
     assert read.name == "b.nn"
     assert {n.span.file for n in ast.walk(read)} == {"b.nn"}
-    assert ast.same(replace(read, name="a.nn"), made)
+    assert ast.same(read.but(name="a.nn"), made)
     entry.write_bytes(entry.read_bytes()[:-3])
     assert ast.same(cached_parse(Source("a.nn", text)), made)
     with pytest.raises(SourceError):
