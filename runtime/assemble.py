@@ -81,7 +81,7 @@ def assemble(model: Model, recipe: Recipe | None) -> Assembly:
     out = Assembly(model)
     _declare_model(out)
     facts = tuple(f for r in model.requirements for f in r.facts)
-    out.graphs["init"] = _init(out, recipe)
+    out.graphs["init"] = _init(out)
     if model.inference.outputs:
         results = [Output("output", o.name, o.node) for o in model.inference.outputs]
         for o in model.inference.outputs:
@@ -118,19 +118,24 @@ def _declare_model(out: Assembly) -> None:
 # ------------------------------------------------------------------------------------- init
 
 
-def _init(out: Assembly, recipe: Recipe | None) -> Graph:
-    results = [Output("state", p.path, p.init) for p in out.model.parameters]
-    if recipe is not None:
-        own = (u for u in recipe.updates if not _blockwise(out, u))
-        results += [
-            Output("state", f"{u.path}:{slot.name}", slot.init) for u in own for slot in u.slots
-        ]
-        for segment in segments(out, recipe.updates):
-            for slot in segment.updates[0].slots:
-                flat = flatten([slot.init], _shape(segment.updates[0]), segment.size, {})
-                assert flat is not None, "the first value of an elementwise slot is elementwise"
-                results.append(Output("state", segment.slot(slot.name), flat[0]))
-    return Graph("init", tuple(results))
+def _init(out: Assembly) -> Graph:
+    return Graph("init", tuple(Output("state", p.path, p.init) for p in out.model.parameters))
+
+
+def _reset(out: Assembly, recipe: Recipe) -> Graph | None:
+    """Give every optimizer slot its first value; None where there is no slot."""
+    results = [
+        Output("state", f"{u.path}:{slot.name}", slot.init)
+        for u in recipe.updates
+        if not _blockwise(out, u)
+        for slot in u.slots
+    ]
+    for segment in segments(out, recipe.updates):
+        for slot in segment.updates[0].slots:
+            flat = flatten([slot.init], _shape(segment.updates[0]), segment.size, {})
+            assert flat is not None, "the first value of an elementwise slot is elementwise"
+            results.append(Output("state", segment.slot(slot.name), flat[0]))
+    return Graph("reset", tuple(results)) if results else None
 
 
 # ------------------------------------------------------------------------------- evaluation
@@ -221,6 +226,9 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
     results += [Output("state", u.name, u.node) for u in mode.updates]
     out.graphs["gradient"] = Graph("gradient", tuple(results), facts)
     out.graphs["update"] = _update(out, recipe)
+    reset = _reset(out, recipe)
+    if reset is not None:
+        out.graphs["reset"] = reset
     _accumulation(out)
     _epoch(out, total.type.dtype)
 

@@ -88,6 +88,7 @@ class Executor:
             self._system("step", 0)
             self._system("row", 0)
             self.instance.run(self.instance.bind("init", {}))
+            self.instance.reset()
 
     def set_seed(self, seed: int) -> None:
         """Set the seed that all randomness is keyed by."""

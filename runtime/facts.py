@@ -14,10 +14,9 @@ from nnc.ir.loops import Program
 from nnc.passes.plan import plan
 from nnc.runtime.assemble import assemble
 from nnc.runtime.compile import graphs_of, loops_of
-from nnc.runtime.layout import lay_out
+from nnc.runtime.layout import divide_state, lay_out
 from nnc.runtime.open import Opened, open_file, reading
 from nnc.runtime.report import emit_json, table
-
 
 MEASURED = ("infer", "gradient", "update")
 """The entries whose work and memory are told; the others are compiled when a program runs."""
@@ -112,9 +111,9 @@ def facts_of(opened: Opened) -> Facts:
     dims = dict.fromkeys(model.dims, 1)
     if recipe is not None and model.batch is not None:
         dims[model.batch] = int(recipe.settings.get("batch", 1))
-    infer_state = sum(_whole(p.type.size) * p.type.dtype.bytes for p in model.parameters)
+    lasting, added = divide_state(program.buffers, [p.path for p in model.parameters])
+    infer_state, train_state = lay_out(lasting, {})[1], lay_out(added, {})[1]
     trained = "step" in {e.name for e in program.entries}
-    state = [b for b in program.buffers if b.space == "state" and b.inside is None]
     return Facts(
         name=model.name,
         parameters=tuple(
@@ -122,7 +121,7 @@ def facts_of(opened: Opened) -> Facts:
         ),
         multiply_adds=multiply_adds(graphs.get("infer"), model.batch),
         dims=dims,
-        train_state=lay_out(state, {})[1] if trained else None,
+        train_state=infer_state + train_state if trained else None,
         train_scratch=_scratch(program, "step", dims) if trained else None,
         infer_state=infer_state,
         infer_scratch=_scratch(program, "infer", dims),

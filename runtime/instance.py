@@ -25,11 +25,13 @@ from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
 from nnc.runtime.conditions import dims_in, holds
 from nnc.runtime.errors import UserError
-from nnc.runtime.layout import byte_size, lay_out
+from nnc.runtime.layout import byte_size, divide_state, lay_out
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import Allocator, address, aligned, view
 
 RECORD_VERSION = 1
+MOST_BOUND = 256
+"""Entries kept bound; a program called with ever new sizes must not keep outputs for them all."""
 
 
 @dataclass
@@ -76,21 +78,22 @@ class Instance:
         self._dim_index = {name: first + k for k, name in enumerate(manifest.dims)}
         self._bound: dict[tuple[str, tuple[int, ...]], Bound] = {}
         self._scratch = allocate(0)
-        state = [b for b in manifest.buffers if b.space == "state" and b.inside is None]
-        self._state_at, total = lay_out(state, {})
-        self._state = allocate(total)
+        lasting, added = divide_state(manifest.buffers, [p.path for p in manifest.parameters])
+        self._state_at, size = lay_out(lasting, {})
+        self._state = allocate(size)
+        self._training_at, self._training_bytes = lay_out(added, {})
+        self._training: Array | None = None
         self._prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
-        self.state_bytes = total
         self.generation = 0
-        """Grows whenever entries bound before have lost their scratch memory."""
+        """Grows whenever entries that were bound before are to be bound anew."""
 
     # state ----------------------------------------------------------------------------------
 
     def tensor(self, name: str) -> Array:
         """Return the state buffer ``name`` ("state:fc.weight") as an array, without a copy."""
         buffer = self._buffers[name]
-        start = self._state_start(buffer)
-        return view(self._state, buffer, {}, start)
+        block, start = self._place(buffer)
+        return view(block, buffer, {}, start)
 
     def has(self, name: str) -> bool:
         """Whether the program has the state buffer ``name``."""
@@ -99,17 +102,36 @@ class Instance:
 
     def state_names(self) -> list[str]:
         """Names of the state buffers that are not part of another."""
-        return list(self._state_at)
+        return [*self._state_at, *self._training_at]
 
     def block(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return new memory for native code to write to and read from."""
         return self._allocate(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
-    def _state_start(self, buffer: Buffer) -> int:
-        if buffer.inside is None:
-            return self._state_at[buffer.name]
-        parent = self._buffers[buffer.inside]
-        return self._state_start(parent) + buffer.offset * buffer.dtype.bytes
+    def _place(self, buffer: Buffer) -> tuple[Array, int]:
+        """Return the block that a state buffer lies in, and the byte where it starts."""
+        if buffer.inside is not None:
+            block, start = self._place(self._buffers[buffer.inside])
+            return block, start + buffer.offset * buffer.dtype.bytes
+        if buffer.name in self._state_at:
+            return self._state, self._state_at[buffer.name]
+        return self._training_state(), self._training_at[buffer.name]
+
+    def _training_state(self) -> Array:
+        """Return the block of what training adds to the state, made at its first use."""
+        if self._training is None:
+            self._training = self._allocate(self._training_bytes)
+            self.reset()
+        return self._training
+
+    def reset(self) -> None:
+        """Give every optimizer slot its first value, if there are slots in memory."""
+        if self._training is not None and "reset" in self.manifest.entries:
+            self.run(self.bind("reset", {}))
+
+    def _root(self, name: str) -> str:
+        inside = self._buffers[name].inside
+        return name if inside is None else self._root(inside)
 
     # calls ----------------------------------------------------------------------------------
 
@@ -121,12 +143,18 @@ class Instance:
         key = (entry, tuple(dims.get(d, 1) for d in self.manifest.dims))
         found = self._bound.get(key)
         if found is None:
+            if len(self._bound) >= MOST_BOUND:
+                self._forget()
             if of_a_call:
                 self._check(dims)
             found = self._bound[key] = self._plan(
                 entry, dict(zip(self.manifest.dims, key[1], strict=True))
             )
         return found
+
+    def _forget(self) -> None:
+        self._bound.clear()
+        self.generation += 1
 
     def run(self, bound: Bound) -> None:
         """Call a bound entry. Raises UserError for a fault that the data caused."""
@@ -148,19 +176,23 @@ class Instance:
 
     def _plan(self, entry: str, dims: dict[str, int]) -> Bound:
         info = self.manifest.entries[entry]
+        needed = {self._root(name) for name in info.uses}
+        if needed & self._training_at.keys():
+            self._training_state()
         plan = assign(info.lives, dims)
         if plan.total > self._scratch.nbytes:
             self._scratch = self._allocate(plan.total)
-            self._bound.clear()
-            self.generation += 1
+            self._forget()
         record = np.zeros(HEADER + len(self.manifest.buffers) + len(self.manifest.dims), np.int64)
         record[VERSION] = RECORD_VERSION
-        base, state = address(self._scratch), address(self._state)
+        base = address(self._scratch)
         outputs: dict[str, Array] = {}
         for buffer in self.manifest.buffers:
             at = self._index[buffer.name]
             if buffer.space == "state":
-                record[at] = state + self._state_start(buffer)
+                if self._root(buffer.name) in needed:
+                    block, start = self._place(buffer)
+                    record[at] = address(block) + start
             elif buffer.name in plan.offsets:
                 record[at] = base + plan.offsets[buffer.name]
             elif buffer.space == "output" and buffer.name in info.uses:

@@ -60,8 +60,9 @@ def inputs():
 
 
 def poisoned(bound):
+    state = (instance._state, instance._training)
     for block in blocks:
-        if block is not instance._state and block.ctypes.data not in inputs():
+        if not any(block is s for s in state) and block.ctypes.data not in inputs():
             block[...] = 0xFF
     plain_run(bound)
 
