@@ -18,8 +18,8 @@ from nnc.runtime.layout import divide_state, lay_out
 from nnc.runtime.open import Opened, open_file, reading
 from nnc.runtime.report import emit_json, table
 
-MEASURED = ("infer", "gradient", "update")
-"""The entries whose work and memory are told; the others are compiled when a program runs."""
+MEASURED = ("gradient", "update")
+"""The entries whose memory is told, beside inference; others are compiled when a program runs."""
 
 
 def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any) -> None:
@@ -106,7 +106,9 @@ def facts_of(opened: Opened) -> Facts:
     """Compile as far as the memory plan and gather the figures. Needs no backend."""
     model, recipe = opened.model, opened.recipe
     assembly = assemble(model, recipe)
-    graphs = graphs_of(assembly, MEASURED)
+    # without outputs, the losses tell how much there is to compute
+    forward = "infer" if "infer" in assembly.graphs else "evaluate"
+    graphs = graphs_of(assembly, (forward, *MEASURED))
     program = loops_of(assembly, graphs)
     dims = dict.fromkeys(model.dims, 1)
     if recipe is not None and model.batch is not None:
@@ -119,7 +121,7 @@ def facts_of(opened: Opened) -> Facts:
         parameters=tuple(
             (p.path, str(p.type), _whole(p.type.size), p.trainable) for p in model.parameters
         ),
-        multiply_adds=multiply_adds(graphs.get("infer"), model.batch),
+        multiply_adds=multiply_adds(graphs.get(forward), model.batch),
         dims=dims,
         train_state=infer_state + train_state if trained else None,
         train_scratch=_scratch(program, "step", dims) if trained else None,
