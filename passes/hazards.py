@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nnc.ir.index import product
 from nnc.ir.loops import Barrier, Buffer, Kernel, Launch, Repeat, Step, When
@@ -37,10 +37,31 @@ class Memory:
         (block, start, end), (other, first, last) = self._parts[a], self._parts[b]
         return block == other and start < last and first < end
 
-    def clash(self, names: Iterable[str], others: Iterable[str]) -> bool:
-        """Whether any of ``names`` overlaps any of ``others``."""
-        rest = list(others)
-        return any(self.overlap(a, b) for a in names for b in rest)
+    def place(self, name: str) -> tuple[str, int, int]:
+        """The outermost block around a buffer, and where in it the buffer begins and ends."""
+        return self._parts.get(name, (name, 0, 1))
+
+
+@dataclass(slots=True)
+class _Touches:
+    """Places touched since the last barrier, by block."""
+
+    memory: Memory
+    places: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Touch ``names`` too."""
+        for name in names:
+            block, begin, end = self.memory.place(name)
+            self.places.setdefault(block, set()).add((begin, end))
+
+    def overlap(self, names: Iterable[str]) -> bool:
+        """Whether any of ``names`` is touched."""
+        for name in names:
+            block, begin, end = self.memory.place(name)
+            if any(b < end and begin < e for b, e in self.places.get(block, ())):
+                return True
+        return False
 
 
 def _part(buffer: Buffer, by_name: Mapping[str, Buffer]) -> tuple[str, int, int]:
@@ -101,19 +122,14 @@ def with_barriers(
 ) -> tuple[Step, ...]:
     """Put a barrier before each step that depends on one since the barrier before."""
     result: list[Step] = []
-    reads: set[str] = set()
-    writes: set[str] = set()
+    reads, writes = _Touches(memory), _Touches(memory)
     for step in steps:
         use = touched(step, kernels)
-        if (
-            memory.clash(use.reads, writes)
-            or memory.clash(use.writes, writes)
-            or memory.clash(use.writes, reads)
-        ):
+        if writes.overlap(use.reads | use.writes) or reads.overlap(use.writes):
             result.append(Barrier())
-            reads, writes = set(), set()
-        reads |= use.reads
-        writes |= use.writes
+            reads, writes = _Touches(memory), _Touches(memory)
+        reads.add(use.reads)
+        writes.add(use.writes)
         result.append(_inside(step, kernels, memory))
     return tuple(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -152,8 +153,9 @@ class _Entry:
                 literal(self.key(node), node.op.values, work)
         pointwise: set[tuple[str, str]] = set()
         fused = self.fused()
+        readers = Counter(s for g in fused.groups for s in g.sources)
         for group in fused.groups:
-            kept = self._kept(group, fused.groups)
+            kept = self._kept(group, readers, results)
             if kept:
                 for nested in self._nested(group, kept, work):
                     pointwise |= set(pointwise_pairs(nested))
@@ -201,12 +203,18 @@ class _Entry:
             stage = replace(member.stage, covers=True)
             yield arrange(singleton(replace(member, stage=stage)), kept, hint)
 
-    def _kept(self, group: Group, groups: Sequence[Group]) -> frozenset[str]:
-        """The tensors of ``group`` that others read, or that are results."""
-        others = (m.stage for g in groups if g is not group for m in g.members)
-        read = {e.source for s in others for e in s.loads}
-        results = {self.key(o.node) for o in self.graph.outputs}
-        return frozenset(group.targets) & (read | results)
+    def _kept(
+        self, group: Group, readers: Mapping[str, int], results: Sequence[tuple[str, str]]
+    ) -> frozenset[str]:
+        """The tensors of ``group`` that others read, or that are results.
+
+        ``readers`` counts the groups that read each tensor.
+        """
+        needed = {value for value, _ in results}
+        targets = group.targets.keys()
+        return frozenset(
+            t for t in targets if t in needed or readers.get(t, 0) > (t in group.sources)
+        )
 
     def key(self, node: Node) -> str:
         """The name of the memory that ``node`` is in.

@@ -7,6 +7,8 @@ layers in the lengths of loops and in a scale as well.
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -185,9 +187,12 @@ def _given(literal: Const) -> int:
     """The bits of a literal."""
     if literal.dtype is DType.U32:
         return int(literal.value) & 0xFFFFFFFF
-    import numpy as np
-
-    return int(np.float32(literal.value).view(np.uint32))
+    value = float(literal.value)
+    try:
+        packed = struct.pack("<f", value)
+    except OverflowError:
+        packed = struct.pack("<f", math.copysign(math.inf, value))
+    return int.from_bytes(packed, "little")
 
 
 def _taken(name: str, dtype: DType) -> Expr:

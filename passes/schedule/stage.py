@@ -160,6 +160,9 @@ def change_stage(
 
 def rename_axes(stage: Stage, names: Mapping[str, str]) -> Stage:
     """Return ``stage`` with its axes renamed."""
+    names = {a: b for a, b in names.items() if a != b}
+    if not names:
+        return stage
     atoms: dict[Atom, Size] = {Axis(a): Axis(b).as_poly() for a, b in names.items()}
     renamed = change_stage(
         stage,
