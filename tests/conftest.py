@@ -11,6 +11,16 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what a run of the tests can be told."""
+    parser.addoption(
+        "--update-snapshots",
+        action="store_true",
+        help="write what is printed now into the expected texts of tests/errors",
+    )
+
+
 settings.register_profile(
     "nnc",
     derandomize=True,

@@ -134,7 +134,7 @@ def _decimal_type(use: Use, operand: Operand) -> DType:
             "E0205",
             f"{use.name} takes decimals, not {dtype}",
             operand.span,
-            hint=f"convert it: float({operand.text or 'x'})",
+            hint=f"convert it: float({operand.text or '...'})",
         )
     return dtype
 

@@ -195,7 +195,7 @@ def not_convertible(operand: Operand, dtype: DType) -> NoReturn:
         )
     hint = None
     if isinstance(operand.value, Tensor | Element | Float | Int | Bool):
-        hint = f"convert it: {type_name(dtype)}({operand.text or 'x'})"
+        hint = f"convert it: {type_name(dtype)}({operand.text or '...'})"
     raise fault(
         "E0205",
         f"{found} is not of type {type_name(dtype)}",

@@ -139,17 +139,24 @@ class Elaborator:
         """Record what a Fault says, with the calls that led to it."""
         if isinstance(error, Cascade):
             return
-        diagnostic = error.diagnostic
-        file = diagnostic.span.file if diagnostic.span else None
-        calls = [f for f in self.frames if diagnostic.span is not None]
-        nearby = [f for f in calls[-1:] if f.span.file == file]
-        outer = [f for f in calls if f.span.file != file][-1:]
-        own = [f for f in calls if not f.span.file.startswith(LIBRARY)][-1:]
-        uses = [f for f in dict.fromkeys((*nearby, *outer, *own)) if f.span != diagnostic.span]
-        related = [(f.span, f"in this use of {f.name}") for f in uses]
-        self.diagnostics.add(replace(diagnostic, related=(*diagnostic.related, *related)))
+        self._trace(error)
+        self.diagnostics.add(error.diagnostic)
         if len(self.diagnostics) >= MOST_ERRORS:
             self.diagnostics.check()
+
+    def _trace(self, error: Fault) -> None:
+        """Add to a fault where what it stands in is applied, once, where it comes up."""
+        span = error.diagnostic.span
+        if error.traced or span is None:
+            return
+        error.traced = True
+        calls = [f for f in self.frames if not covers(f.span, span)]
+        nearby = [f for f in calls[-1:] if f.span.file == span.file]
+        outer = [f for f in calls if f.span.file != span.file][-1:]
+        own = [f for f in calls if not f.span.file.startswith(LIBRARY)][-1:]
+        uses = [(f.span, f"in this use of {f.name}") for f in (*nearby, *outer, *own)]
+        related = (*error.diagnostic.related, *dict.fromkeys(uses))
+        error.diagnostic = replace(error.diagnostic, related=related)
 
     @contextmanager
     def applying(self, name: str, span: Span) -> Iterator[None]:
@@ -168,6 +175,9 @@ class Elaborator:
         self.frames.append(Frame(name, span))
         try:
             yield
+        except Fault as error:
+            self._trace(error)
+            raise
         finally:
             self.frames.pop()
 
@@ -223,6 +233,12 @@ def deep_python() -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(before)
+
+
+def covers(outer: Span, inner: Span) -> bool:
+    """Whether a span holds another one."""
+    same = outer.file == inner.file
+    return same and outer.start <= inner.start and inner.end <= outer.end
 
 
 def later(what: str, span: Span) -> Fault:

@@ -117,7 +117,7 @@ def typed(
             operand.span,
             describe(value),
             related=[(declared.span, "declared here")],
-            hint=f"convert it: i32({operand.text or 'x'})",
+            hint=f"convert it: i32({operand.text or '...'})",
         )
     found = strong_type(value)
     if found is dtype:
@@ -145,5 +145,5 @@ def typed(
         operand.span,
         describe(value),
         related=[(declared.span, "declared here")],
-        hint=f"convert it: {cast}({operand.text or 'x'})",
+        hint=f"convert it: {cast}({operand.text or '...'})",
     )

@@ -13,10 +13,14 @@ from nnc.ir.span import Span
 
 
 class Fault(Exception):
-    """Something is wrong with the program; ``diagnostic`` says what."""
+    """Something is wrong with the program; ``diagnostic`` says what.
+
+    ``traced`` tells that the diagnostic names the calls that led to the fault.
+    """
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         self.diagnostic = diagnostic
+        self.traced = False
         super().__init__(diagnostic.message)
 
 

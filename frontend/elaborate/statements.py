@@ -53,7 +53,9 @@ def recover(scope: Scope, statement: ast.Stmt) -> Value | None:
     """Bind what a wrong statement would have bound; return Poison where it might have returned."""
     for name in bound_names(statement):
         scope.home.names[name.text] = Binding(POISON, name.span)
-    returns = any(isinstance(n, ast.Return) for n in ast.walk(statement))
+    # what follows an unmet requirement is made for another use
+    returns = isinstance(statement, ast.Require) and scope.body.kind in ("fn", "layer")
+    returns = returns or any(isinstance(n, ast.Return) for n in ast.walk(statement))
     if any(isinstance(n, ast.Yield) for n in ast.walk(statement)) and scope.body.yields is not None:
         scope.body.yields.append(POISON)
     return POISON if returns else None
