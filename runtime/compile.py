@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +65,27 @@ def compile_model(
     model: Model, recipe: Recipe | None, backend: Backend, target: str, seed: int
 ) -> Compiled:
     """Compile a checked model, with its training where there is a recipe."""
-    assembly = assemble(model, recipe)
-    program = expand(loops_of(assembly, graphs_of(assembly)))
-    code = backend.compile(program, {})
-    return Compiled(manifest_of(assembly, program, recipe, target, seed), code)
+    with collector_paused():
+        assembly = assemble(model, recipe)
+        program = expand(loops_of(assembly, graphs_of(assembly)))
+        code = backend.compile(program, {})
+        return Compiled(manifest_of(assembly, program, recipe, target, seed), code)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Leave Python's cyclic garbage be for a while.
+
+    Graphs and loops are many small objects that live as long as compilation does and refer to
+    older ones only: looking through them again and again takes a tenth of a deep model's time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def manifest_of(
