@@ -11,7 +11,6 @@ import hashlib
 import marshal
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,8 @@ def store(kind: str, key: str, data: Any) -> None:
     Of each kind the newest entries are kept. A directory that cannot be written costs time at the
     next start and nothing else.
     """
+    import tempfile
+
     path = _path(kind, key)
     if path is None:
         return

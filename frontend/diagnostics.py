@@ -7,7 +7,6 @@ Language Server Protocol, https://microsoft.github.io/language-server-protocol/)
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +106,8 @@ def _place(d: Diagnostic) -> tuple[str, int, int]:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that ``word`` is most likely a slip for, or None."""
+    import difflib
+
     found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.7)
     return found[0] if found else None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
-from nnc.frontend import ast
+from nnc.frontend import ast, stdlib
 from nnc.frontend.parser import parse
 from nnc.frontend.source import Source
 
@@ -16,10 +16,8 @@ LIBRARY = "<library>/"
 @lru_cache(maxsize=1)
 def library_sources() -> tuple[Source, ...]:
     """Return the library's files by name; messages call them ``<library>/layers.nn``."""
-    folder = resources.files("nnc.frontend.stdlib")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".nn"))
-    texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
-    return tuple(Source(f"{LIBRARY}{n}", text) for n, text in zip(names, texts, strict=True))
+    paths = sorted(Path(stdlib.__path__[0]).glob("*.nn"))
+    return tuple(Source(f"{LIBRARY}{p.name}", p.read_text(encoding="utf-8")) for p in paths)
 
 
 @lru_cache(maxsize=1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnc import grammar
 from nnc.frontend import cache
-from nnc.frontend.newlines import KeepNewlines
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=1)
 def grammar_text() -> str:
     """Return the grammar's source."""
-    return resources.files("nnc.grammar").joinpath("nnc.lark").read_text(encoding="utf-8")
+    return (Path(grammar.__path__[0]) / "nnc.lark").read_text(encoding="utf-8")
 
 
 def options() -> dict[str, Any]:
@@ -28,6 +28,8 @@ def options() -> dict[str, Any]:
 def load_lark() -> Lark:
     """Return the parser, from the cache where its entry fits grammar, Lark and Python."""
     import lark
+
+    from nnc.frontend.newlines import KeepNewlines
 
     text = grammar_text()
     key = cache.key_of(text, repr(options()), lark.__version__)

@@ -14,15 +14,13 @@ from nnc.ir.graph import Form, Graph
 from nnc.ir.index import Dim
 from nnc.ir.model import Model, Recipe, Requirement
 from nnc.passes.lower import LowerOptions, lower
-from nnc.passes.math import expand
 from nnc.passes.pipeline import optimize
-from nnc.passes.plan import live_ranges
 from nnc.runtime.assemble import Assembly, assemble
-from nnc.runtime.manifest import Check, Compiled, EntryInfo, Manifest, ParameterInfo
 from nnc.runtime.names import TURNS
 
 if TYPE_CHECKING:
     from nnc.backends.base import Backend
+    from nnc.runtime.manifest import Compiled, Manifest
 
 SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "step": ("gradient", "update"),
@@ -65,6 +63,9 @@ def compile_model(
     model: Model, recipe: Recipe | None, backend: Backend, target: str, seed: int
 ) -> Compiled:
     """Compile a checked model, with its training where there is a recipe."""
+    from nnc.passes.math import expand
+    from nnc.runtime.manifest import Compiled
+
     with collector_paused():
         assembly = assemble(model, recipe)
         program = expand(loops_of(assembly, graphs_of(assembly)))
@@ -92,6 +93,9 @@ def manifest_of(
     assembly: Assembly, program: loops.Program, recipe: Recipe | None, target: str, seed: int
 ) -> Manifest:
     """Gather what running the program needs beside its code."""
+    from nnc.passes.plan import live_ranges
+    from nnc.runtime.manifest import Check, EntryInfo, Manifest, ParameterInfo
+
     model = assembly.model
     entries = {
         entry.name: EntryInfo(
