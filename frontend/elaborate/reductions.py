@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nnc.frontend.elaborate.convert import Operand, common_type, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
-from nnc.frontend.elaborate.types import DEFAULT_INT
+from nnc.frontend.elaborate.types import DEFAULT_INT, NARROW
 from nnc.frontend.elaborate.values import (
     Bool,
     Element,
@@ -124,6 +124,11 @@ def _prepared(elab: Elaborator, kind: str, node: Node, dtype: DType, operand: Op
         raise fault(
             "E0202", f"{kind} does not take truth values", operand.span,
             hint=f"any and all do; or convert: {kind}(i32({name}))",
+        )  # fmt: skip
+    if kind in ("sum", "prod") and dtype in NARROW:
+        raise fault(
+            "E0205", f"a {kind} of {dtype} would soon not fit into {dtype}", operand.span,
+            hint=f"convert first: {kind}(i32({name}))",
         )  # fmt: skip
     if kind in MADE and not dtype.is_float:
         raise fault(

@@ -25,6 +25,8 @@ GENERIC = ("any", "int")
 """Words that stand for any of several element types in the header of a function or layer."""
 DEFAULT_INT = DType.I32
 """The type of whole numbers that become a tensor without meeting one."""
+NARROW = (DType.I8, DType.U8)
+"""Types whose sums and products hardly ever fit into them."""
 
 
 _WORKING: ContextVar[DType | None] = ContextVar("the working type", default=None)

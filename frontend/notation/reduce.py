@@ -9,7 +9,7 @@ from nnc.frontend.elaborate.convert import Operand, natural_type, not_a_number, 
 from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.operators import truth
 from nnc.frontend.elaborate.scope import Scope
-from nnc.frontend.elaborate.types import DEFAULT_INT
+from nnc.frontend.elaborate.types import DEFAULT_INT, NARROW
 from nnc.frontend.elaborate.values import (
     POISON,
     Element,
@@ -110,6 +110,14 @@ def _body(elab: Elaborator, scope: Scope, kind: str, operand: Operand) -> Expr:
     if kind == "mean":
         return _averaged(elab, scope, operand, dtype)
     expr = to_expr(elab, scope, operand, dtype)
+    if kind in ("sum", "prod") and dtype in NARROW:
+        raise fault(
+            "E0313",
+            f"a {kind} of {dtype} would soon not fit into {dtype}",
+            operand.span,
+            f"this is {describe(operand.value)}",
+            hint="convert first: i32(x), or float(x)",
+        )
     if dtype is not DType.BOOL:
         return expr
     if kind == "sum":
