@@ -37,7 +37,7 @@ class Const:
 
     def __hash__(self) -> int:
         # Python hashes a NaN by where it lies.
-        known = self.value == self.value  # noqa: PLR0124 - false for NaN alone
+        known = self.value == self.value  # false for NaN alone
         return hash((self.value if known else None, self.dtype))
 
 
@@ -110,14 +110,17 @@ class Loaded(Atom):
 
     @property
     def key(self) -> str:
+        """See ``Atom``."""
         inside = ", ".join(str(i) for i in self.read.index)
         return f"@{self.read.operand}[{inside}]"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:
+        """See ``Atom``."""
         index = tuple(substitute_atoms(i, change) for i in self.read.index)
         return Loaded(replace(self.read, index=index)).as_poly()
 
     def inner(self) -> Iterator[Atom]:
+        """See ``Atom``."""
         for i in self.read.index:
             if isinstance(i, Poly):
                 yield from i.all_atoms()

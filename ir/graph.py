@@ -94,9 +94,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A result of a graph. ``space`` and ``name`` as for ``Leaf``, and the spaces ``output``,
+    """A result of a graph.
 
-    ``loss``, ``metric`` and ``partial`` for results that are handed to the caller.
+    ``space`` and ``name`` as for ``Leaf``; results in the spaces ``output``, ``loss``, ``metric``
+    and ``partial`` are handed to the caller.
     """
 
     space: str

@@ -45,6 +45,7 @@ class Dim(Atom):
 
     @property
     def key(self) -> str:
+        """See ``Atom``."""
         return self.name
 
 
@@ -56,6 +57,7 @@ class Axis(Atom):
 
     @property
     def key(self) -> str:
+        """See ``Atom``."""
         return f"${self.name}"
 
 
@@ -68,12 +70,15 @@ class FloorDiv(Atom):
 
     @property
     def key(self) -> str:
+        """See ``Atom``."""
         return f"({self.value})//{self.by}"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:
+        """See ``Atom``."""
         return floordiv(substitute_atoms(self.value, change), self.by)
 
     def inner(self) -> Iterator[Atom]:
+        """See ``Atom``."""
         return self.value.all_atoms()
 
 
@@ -86,12 +91,15 @@ class Mod(Atom):
 
     @property
     def key(self) -> str:
+        """See ``Atom``."""
         return f"({self.value})%{self.by}"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:
+        """See ``Atom``."""
         return mod(substitute_atoms(self.value, change), self.by)
 
     def inner(self) -> Iterator[Atom]:
+        """See ``Atom``."""
         return self.value.all_atoms()
 
 

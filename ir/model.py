@@ -75,8 +75,10 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A checked model. ``dims``: the symbolic dims in order of first use; ``batch`` is the dim
-    along which data is cut (None where no port has a symbolic first dim).
+    """A checked model.
+
+    ``dims``: the symbolic dims in order of first use; ``batch`` is the dim along which data is cut
+    (None where no port has a symbolic first dim).
     """
 
     name: str
