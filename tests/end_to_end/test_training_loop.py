@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnc
+from nnc.runtime.data import Split
 from tests.support.nets import EXAMPLES, net, training
 
 DIGITS = EXAMPLES / "digits.nn"
@@ -119,7 +120,7 @@ def test_a_validation_share_is_drawn_by_seed_and_disjoint() -> None:
     from nnc.runtime.data import divide
 
     split = nnc.compile(DIGITS).splits().train
-    numbered = type(split)({"row": np.arange(split.rows)}, {}, split.rows)
+    numbered = Split({"row": np.arange(split.rows)}, {}, split.rows)
     one, two = divide(numbered, 0.25, 5), divide(numbered, 0.25, 5)
     other = divide(numbered, 0.25, 6)
     for a, b in zip(one, two, strict=True):
@@ -262,3 +263,39 @@ def test_an_inference_call_is_a_function_of_its_inputs_and_seed() -> None:
         program(x=x, seed=k)
         again.append(program.step(x=x))
     assert again == losses
+
+
+def test_held_out_rows_are_given_or_drawn() -> None:
+    from nnc.runtime.data import divide
+
+    rows, others = data(60), data(20, seed=1)
+    given = net(training(LINEAR, "batch = 16\nseed = 9"))
+    history = given.fit(rows, others, epochs=3)
+    assert history.last.metrics == given.evaluate(others)
+    drawn = net(training(LINEAR, "batch = 16\nseed = 9"))
+    history = drawn.fit(rows, 0.25, epochs=3)
+    numbered = Split({"row": np.arange(60)}, {}, 60)
+    kept, held = (part.cut["row"] for part in divide(numbered, 0.25, 9))
+    assert (len(kept), len(held)) == (45, 15)
+    assert history.last.metrics == drawn.evaluate({k: a[held] for k, a in rows.items()})
+    alone = net(training(LINEAR, "batch = 16\nseed = 9"))
+    alone.fit({k: a[kept] for k, a in rows.items()}, epochs=3)
+    for path, array in copies(alone).items():
+        np.testing.assert_array_equal(drawn.params[path], array)
+
+
+def test_reports_come_at_each_epoch_and_may_use_the_program() -> None:
+    program = net(training(LINEAR, "batch = 10"))
+    rows = data(35)
+    seen: list[tuple[int, int, float]] = []
+    progress: list[int] = []
+    program.fit(
+        rows,
+        epochs=3,
+        on_epoch=lambda e: seen.append((e.epoch, e.steps, program.evaluate(rows)["loss"])),
+        on_progress=lambda p: progress.append(p.step),
+    )
+    assert [(epoch, steps) for epoch, steps, _ in seen] == [(1, 4), (2, 8), (3, 12)]
+    assert seen[0][2] > seen[2][2]
+    assert progress
+    assert max(progress) <= 4
