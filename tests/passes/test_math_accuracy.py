@@ -20,7 +20,8 @@ def erf(x: np.ndarray) -> np.ndarray:
 # Operation: the function, and the greatest error allowed for f32 and f64.
 FUNCTIONS = {
     "exp": (np.exp, mpmath.exp, 1.0, 1.0),
-    "expm1": (np.expm1, mpmath.expm1, 1.6, 1.6),
+    # f32: 1.523 with fma and 1.635 without, over every argument of 2**-7 to 2**7 in magnitude
+    "expm1": (np.expm1, mpmath.expm1, 1.635, 1.6),
     "log": (np.log, mpmath.log, 1.0, 1.0),
     "log1p": (np.log1p, mpmath.log1p, 1.0, 1.0),
     "tanh": (np.tanh, mpmath.tanh, 1.4, 1.4),
