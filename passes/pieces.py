@@ -8,6 +8,7 @@ the forward's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -156,12 +157,15 @@ def covers(forms: Sequence[Form], shape: Sequence[Size], known: Iterable[Size] =
     """Whether disjoint ``forms`` are shown to store to every element of ``shape``.
 
     True for the pieces of one form where each dim of the result is a stride over its whole
-    length, and all residues of the strides occur.
+    length, by axes of its own, and all residues of the strides occur.
     """
     facts = Facts((), tuple(known))
     classes: set[tuple[tuple[int, int], ...]] = set()
     for form in forms:
         if form.where is not None or form.drops:
+            return False
+        mentioned = Counter(a for o in form.out for a in axes_of(o))
+        if any(count > 1 for count in mentioned.values()):  # a diagonal
             return False
         runs = [_run(o, n, form, facts) for o, n in zip(form.out, shape, strict=True)]
         if any(run is None for run in runs):

@@ -303,3 +303,35 @@ def test_window_sums_histograms_and_diagonals() -> None:
             "bin": rng.integers(0, 6, time).astype(np.uint8),
         }
         compare(program, arrays, reference)
+
+
+def test_what_is_off_a_diagonal_is_zero_for_every_batch() -> None:
+    """Two towers compared by all pairs of the batch; only the diagonal is credited."""
+    program = net(
+        """
+        model Pairs {
+            input a: float[b, 4]
+            input c: float[b, 4]
+            s = (a |> linear(3)) @ transpose(c |> linear(3))
+            lp = log_softmax(s)
+            lq = log_softmax(s, axis = 0)
+            own[i] = lp[i, i] + lq[i, i]
+            output s
+            loss -0.5*mean(own)
+        }
+        train Pairs """
+        + TRAIN
+    )
+
+    def reference(p: dict[str, Any], d: dict[str, Any]) -> dict[str, Any]:
+        u = d["a"] @ p["linear.weight"] + p["linear.bias"]
+        v = d["c"] @ p["linear_2.weight"] + p["linear_2.bias"]
+        s = u @ v.T
+        own = s.log_softmax(1).diag() + s.log_softmax(0).diag()
+        return {"s": s, "loss:loss": -0.5 * own.mean()}
+
+    rng = np.random.default_rng(5)
+    for rows in (5, 3, 1):
+        compare(
+            program, {"a": rng.normal(0, 1, (rows, 4)), "c": rng.normal(0, 1, (rows, 4))}, reference
+        )

@@ -178,3 +178,15 @@ def test_what_cannot_be_solved_stays() -> None:
         assert solve(node) is node
     with pytest.raises(ValueError, match="the pieces of a Leaf"):
         pieces(x)
+
+
+def test_an_axis_in_two_dims_does_not_cover() -> None:
+    """What is off a diagonal is stored to by nobody, and has to be filled."""
+    n, i, j = dim("n"), axis("i"), axis("j")
+    one = Const(1.0, F64)
+    diagonal = Form((("i", n),), (i, i), "none", one)
+    assert not covers((diagonal,), (n, n))
+    stripes = Form((("i", n), ("j", 2)), (i, i + n * j), "sum", one)
+    assert not covers((stripes,), (n, 2 * n))
+    plain = Form((("i", n), ("j", n)), (i, j), "none", one)
+    assert covers((plain,), (n, n))
