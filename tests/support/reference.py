@@ -31,6 +31,8 @@ def compare(
     """
     import torch
 
+    torch.set_num_threads(1)  # the tensors are small, and other tests may run beside
+
     rng = np.random.default_rng(sum(map(ord, program.executor.manifest.name)))
     trained = [p.path for p in program.executor.manifest.parameters if p.trainable]
     if scatter is not None:
