@@ -69,13 +69,12 @@ def _converted(port: Port, array: Array, want: DType) -> Array:
         return array
     source = array.dtype.kind
     if want.is_float:
-        if source in "fb" or array.dtype.itemsize <= 2:
-            with np.errstate(over="ignore"):
-                kept = array.astype(want.numpy)
-            if np.array_equal(np.isinf(kept), np.isinf(array)):
-                return kept
-        rounded = array.astype(want.numpy)
-        if np.array_equal(rounded.astype(array.dtype), array):
+        with np.errstate(over="ignore"):
+            rounded = array.astype(want.numpy)
+        if source == "f":
+            if np.array_equal(np.isinf(rounded), np.isinf(array)):
+                return rounded
+        elif np.array_equal(rounded.astype(array.dtype), array):
             return rounded
     elif want is DType.BOOL:
         if source == "b" or np.isin(array, (0, 1)).all():
