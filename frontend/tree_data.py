@@ -6,7 +6,6 @@ A node is a tuple of its class's name, its span's two ends and its fields; a spa
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from nnc.frontend import ast
@@ -24,7 +23,18 @@ def to_data(file: ast.File) -> Any:
 
 def from_data(data: Any, name: str) -> ast.File:
     """Return the tree that ``to_data`` made ``data`` from, as one of the file ``name``."""
-    file = _decode(data, name)
+    classes = ast.CLASSES
+
+    def decode(data: Any) -> Any:  # thousands of times at each start: no more than is needed
+        kind = type(data)
+        if kind is tuple:
+            head, start, end = data[:3]
+            if head == "@":
+                return Span(name, start, end)
+            return classes[head](*map(decode, data[3:]), span=Span(name, start, end))
+        return tuple(map(decode, data)) if kind is list else data
+
+    file = decode(data)
     assert isinstance(file, ast.File)
     return file.but(name=name)
 
@@ -41,17 +51,3 @@ def _encode(value: Any) -> Any:
             return [_encode(v) for v in value]
         case _:
             return value
-
-
-def _decode(data: Any, file: str) -> Any:
-    match data:
-        case ("@", start, end):
-            return Span(file, start, end)
-        case tuple():
-            kind, start, end = data[:3]
-            parts = (_decode(part, file) for part in itertools.islice(data, 3, None))
-            return ast.CLASSES[kind](*parts, span=Span(file, start, end))
-        case list():
-            return tuple(_decode(part, file) for part in data)
-        case _:
-            return data

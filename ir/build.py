@@ -74,8 +74,11 @@ def form(
 
 def tidy_operands(made: Form, inputs: Sequence[Node]) -> tuple[Form, tuple[Node, ...]]:
     """Renumber operands by first use, joining equal nodes and leaving out what is not read."""
+    order = list(dict.fromkeys(_operands(made)))
+    if order == list(range(len(inputs))) and len(set(inputs)) == len(inputs):
+        return made, tuple(inputs)
     number: dict[Node, int] = {}
-    for operand in _operands(made):
+    for operand in order:
         number.setdefault(inputs[operand], len(number))
 
     def renumber(operand: int) -> int:
