@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nnc.ir import loops
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """What the first word of a call record holds. An entry refuses another version with code 2."""
 
 # Layout of the call record, an array of 64-bit words. Words from HEADER on are the addresses of

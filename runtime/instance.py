@@ -29,7 +29,7 @@ from nnc.runtime.layout import byte_size, divide_state, lay_out
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import Allocator, address, aligned, view
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 MOST_BOUND = 256
 """Entries kept bound; a program called with ever new sizes must not keep outputs for them all."""
 

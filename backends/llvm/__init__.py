@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 from nnc.backends.llvm.cache import compilations
@@ -10,7 +11,7 @@ from nnc.backends.llvm.loader import Loaded
 from nnc.backends.llvm.module import emit
 from nnc.backends.llvm.objects import LLVMError, assembly, compile_text
 from nnc.backends.llvm.target import Target, choose, host
-from nnc.backends.llvm.team import team
+from nnc.backends.llvm.team import settle, team
 from nnc.backends.llvm.values import EmitError
 from nnc.backends.llvm.work import DEFAULT_GRAIN
 from nnc.ir.loops import Program
@@ -29,11 +30,20 @@ class LLVMCode:
 
     def __init__(self, code: bytes, program_name: str) -> None:
         self._loaded = Loaded(code)
+        # The team's threads may be on their way out of it when its last call has returned. Nothing
+        # is unloaded when the process ends.
+        weakref.finalize(self, settle).atexit = False
         self._program = program_name
+        self._entries: dict[str, int] = {}
 
     def entry(self, name: str) -> int:
         """Return the address of an entry. Raises KeyError for an unknown name."""
-        return self._loaded.address(public_symbol(self._program, name))
+        address = self._entries.get(name)
+        if address is None:
+            # Not asked of LLVM twice: a lock it takes may be another thread's when a process forks.
+            address = self._loaded.address(public_symbol(self._program, name))
+            self._entries[name] = address
+        return address
 
 
 class LLVMBackend:

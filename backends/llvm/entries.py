@@ -15,6 +15,7 @@ from nnc.backends.llvm.builder import Builder
 from nnc.backends.llvm.kernels import place_of, symbol
 from nnc.backends.llvm.operations import apply
 from nnc.backends.llvm.subscripts import Bound, scalar
+from nnc.backends.llvm.support import STATE_RECORD
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import EmitError, Value, constant
 from nnc.ir.index import Atom, Axis, Dim, Size, dims_of
@@ -100,7 +101,7 @@ class Walk:
         if len(launch.views) != len(kernel.params) or len(launch.extents) != len(kernel.grid):
             raise EmitError(f"a launch does not fit kernel {kernel.name}")
         arguments = [
-            "ptr %record",
+            f"ptr {self._record()}",
             "ptr %state",
             *(f"ptr {self._address(v)}" for v in launch.views),
             *(f"i64 {self._size(Dim(d).as_poly()).ref}" for d in kernel.dims),
@@ -149,6 +150,11 @@ class Walk:
             at, _ = self.b.pure(f"getelementptr i8, ptr {at}, i64 {offset}", 0, cheap=True)
         return at
 
+    def _record(self) -> str:
+        # The caller's own record takes the faults. What is read here may be of a thread's copy.
+        at, _ = self.b.pure(f"getelementptr i64, ptr %state, i64 {STATE_RECORD}", 0, cheap=True)
+        return self.b.pure(f"load ptr, ptr {at}, align 8", 0, cheap=True)[0]
+
     def _word(self, number: int, kind: str) -> str:
         # What is read of the record does not change while an entry runs.
         at, _ = self.b.pure(f"getelementptr i64, ptr %record, i64 {number}", 0, cheap=True)
@@ -163,6 +169,7 @@ def emit_entries(
 ) -> Iterator[str]:
     """Yield the text of every entry. Raises EmitError, naming the entry."""
     shared: list[Shared] = []
+    words = base.HEADER + len(program.buffers) + len(program.dims)
     numbered = sorted(enumerate(program.entries), key=lambda e: (len(_flat(e[1].steps)), e[0]))
     for number, entry in numbered:
         same = next((s for s in shared if s.steps == entry.steps), None)
@@ -180,7 +187,7 @@ def emit_entries(
         name = public_symbol(program.name, entry.name)
         yield (
             f"define i32 @{name}(ptr %record){_ATTRIBUTES} {{\n"
-            f"  %code = call i32 @nnc.enter(ptr %record, ptr @{same.name})\n"
+            f"  %code = call i32 @nnc.enter(ptr %record, ptr @{same.name}, i64 {words})\n"
             "  ret i32 %code\n}\n"
         )
 

@@ -7,13 +7,18 @@ walks alone while no other wakes.
 A launch has tasks 0 to n - 1. Alone, a thread runs them all. In a team every thread walks through
 the whole entry and, at each launch, claims ranges of tasks from one counter that only grows: a
 launch owns the numbers from the sum of all earlier launches' tasks on, so the counter never needs
-to be reset and threads may be at different launches where no barrier stands between them.
+to be reset and threads may be at different launches. A second counter has the tasks that are
+finished. Behind a barrier of the program a thread waits until all tasks before it are; what waits
+is the work, never for the threads: one that comes late finds its launches claimed and skips them.
+
+Launches for one thread are the caller's, and others pass them. Those that follow each other, with
+barriers or without, count as one task.
+
+A thread other than the caller's reads a copy of the record, and the record itself only while it
+has tasks that are not counted as finished: else the caller may have returned already.
 
 Once a check of the data has failed, launches are walked through with no tasks: what training would
 have written after it, the weights above all, stays as it was.
-
-A barrier of the program becomes a real one only before a launch that needs it: what one thread
-did alone is in order for that thread anyway.
 
 None of this is optimized (``optnone``): it runs once a launch, and compiles twice as fast.
 """
@@ -21,20 +26,22 @@ None of this is optimized (``optnone``): it runs once a launch, and compiles twi
 from __future__ import annotations
 
 from nnc.backends import base
-from nnc.backends.llvm.abi import CORE_BARRIER, CORE_CLAIMED, TICKET_RUN
+from nnc.backends.llvm import abi
 from nnc.backends.llvm.memory import ZEROS
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import literal
 from nnc.ir.types import DType
 
 # The walk of one thread through an entry: words of its state. MODE is what the launch that is
-# open gives this thread: nothing, all of its TOTAL tasks, or a share of those numbered from FIRST
-# to LIMIT. OPEN and FENCED say who ran since the last real barrier, after and before the last
-# barrier of the program: 1 a lone thread, 2 all. MEASURES: nothing runs, WIDEST is found.
-STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_OPEN, STATE_FENCED = range(5)
-STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(5, 11)
-STATE_TOTAL, STATE_MEASURES, STATE_WIDEST, STATE_RECORD = range(11, 15)
-STATE_WORDS = 16
+# open gives this thread: nothing, all of its TOTAL tasks, a share of those numbered from FIRST to
+# LIMIT, or a share that is not run. COUNT is how many tasks are finished when all so far are,
+# AWAITED what it was at the last barrier, DONE how many of them this thread has finished without
+# having said so. ALONE: the last launch was the caller's. MEASURES: nothing runs, WIDEST is found.
+STATE_THREAD, STATE_THREADS, STATE_CORE, STATE_RECORD = range(4)
+STATE_MODE, STATE_FIRST, STATE_LIMIT, STATE_CHUNK, STATE_BEGIN, STATE_END = range(4, 10)
+STATE_TOTAL, STATE_MEASURES, STATE_WIDEST = range(10, 13)
+STATE_COUNT, STATE_AWAITED, STATE_DONE, STATE_ALONE = range(13, 17)
+STATE_WORDS = 24
 
 # Chunks per thread: small enough to even out, large enough to walk through memory in order.
 _SHARES = 8
@@ -48,10 +55,10 @@ _SHARE = f"""
 define internal void @nnc.open(ptr %s, i64 %total, i64 %work) noinline optnone {{
 entry:
 {_at("mode", STATE_MODE)}{_at("first", STATE_FIRST)}{_at("limit", STATE_LIMIT)}\
-{_at("chunkp", STATE_CHUNK)}{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
+{_at("chunkp", STATE_CHUNK)}{_at("alonep", STATE_ALONE)}{_at("donep", STATE_DONE)}\
 {_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}{_at("threadsp", STATE_THREADS)}\
 {_at("totalp", STATE_TOTAL)}{_at("measuresp", STATE_MEASURES)}{_at("widestp", STATE_WIDEST)}\
-{_at("recordp", STATE_RECORD)}\
+{_at("recordp", STATE_RECORD)}{_at("countp", STATE_COUNT)}{_at("awaitedp", STATE_AWAITED)}\
   store i64 0, ptr %mode
   %totalf = sitofp i64 %total to double
   %workf = sitofp i64 %work to double
@@ -72,52 +79,63 @@ act:
   %some = icmp sgt i64 %total, 0
   br i1 %some, label %busy, label %out
 busy:
-  %record = load ptr, ptr %recordp
-  %countp = getelementptr i64, ptr %record, i64 {base.FAULT_COUNT}
-  %faults = load atomic i64, ptr %countp monotonic, align 8
-  %sound = icmp eq i64 %faults, 0
-  %mode1 = select i1 %sound, i64 1, i64 0
-  %mode2 = select i1 %sound, i64 2, i64 0
   %core = load ptr, ptr %corep
   %alone = icmp eq ptr %core, null
   br i1 %alone, label %all, label %team
 team:
-  %kind = select i1 %single, i64 1, i64 2
-  %matters = select i1 %single, i64 2, i64 3
-  %fenced = load i64, ptr %fencedp
-  %waits = and i64 %fenced, %matters
-  %wait = icmp ne i64 %waits, 0
-  br i1 %wait, label %meet, label %go
-meet:
-  %barrierp = getelementptr i8, ptr %core, i64 {CORE_BARRIER}
-  %barrier = load ptr, ptr %barrierp
-  call void %barrier(ptr %core)
-  store i64 0, ptr %fencedp
-  store i64 0, ptr %openp
-  br label %go
-go:
-  %open = load i64, ptr %openp
-  %open1 = or i64 %open, %kind
-  store i64 %open1, ptr %openp
+  %count = load i64, ptr %countp
+  %awaited = load i64, ptr %awaitedp
   br i1 %single, label %one, label %many
 one:
   %thread = load i64, ptr %threadp
-  %mine = icmp eq i64 %thread, 0
-  br i1 %mine, label %all, label %out
+  %caller = icmp eq i64 %thread, 0
+  %follows = load i64, ptr %alonep
+  %task = sub i64 1, %follows
+  %count1 = add i64 %count, %task
+  store i64 %count1, ptr %countp
+  store i64 1, ptr %alonep
+  br i1 %caller, label %own, label %out
+own:
+  %done = load i64, ptr %donep
+  %done1 = add i64 %done, %task
+  store i64 %done1, ptr %donep
+  %others = sub i64 %count1, 1
+  %before = call i64 @llvm.umin.i64(i64 %awaited, i64 %others)
+  call void @nnc.reach(ptr %s, i64 %before)
+  br label %all
 all:
+  %record = load ptr, ptr %recordp
+  %faultsp = getelementptr i64, ptr %record, i64 {base.FAULT_COUNT}
+  %faults = load atomic i64, ptr %faultsp monotonic, align 8
+  %sound = icmp eq i64 %faults, 0
+  %mode1 = select i1 %sound, i64 1, i64 0
   store i64 %mode1, ptr %mode
   store i64 %total, ptr %totalp
   br label %out
 many:
+  call void @nnc.publish(ptr %s)
+  store i64 0, ptr %alonep
   %start = load i64, ptr %limit
   %stop = add i64 %start, %total
+  %count2 = add i64 %count, %total
+  store i64 %stop, ptr %limit
+  store i64 %count2, ptr %countp
+  %claimedp = getelementptr i8, ptr %core, i64 {abi.CORE_CLAIMED}
+  %claimed = load atomic i64, ptr %claimedp monotonic, align 8
+  %left = icmp ult i64 %claimed, %stop
+  br i1 %left, label %wait, label %out
+wait:
+  call void @nnc.reach(ptr %s, i64 %awaited)
   %threads = load i64, ptr %threadsp
   %shares = mul i64 %threads, {_SHARES}
   %even = udiv i64 %total, %shares
   %chunk = call i64 @llvm.umax.i64(i64 %even, i64 1)
+  %faultyp = getelementptr i8, ptr %core, i64 {abi.CORE_FAULTY}
+  %faulty = load atomic i32, ptr %faultyp monotonic, align 4
+  %whole = icmp eq i32 %faulty, 0
+  %mode2 = select i1 %whole, i64 2, i64 3
   store i64 %mode2, ptr %mode
   store i64 %start, ptr %first
-  store i64 %stop, ptr %limit
   store i64 %chunk, ptr %chunkp
   br label %out
 out:
@@ -131,11 +149,12 @@ define internal i1 @nnc.claim(ptr %s) noinline optnone {{
 entry:
 {_at("modep", STATE_MODE)}{_at("firstp", STATE_FIRST)}{_at("limitp", STATE_LIMIT)}\
 {_at("chunkp", STATE_CHUNK)}{_at("beginp", STATE_BEGIN)}{_at("endp", STATE_END)}\
-{_at("corep", STATE_CORE)}{_at("totalp", STATE_TOTAL)}\
+{_at("corep", STATE_CORE)}{_at("totalp", STATE_TOTAL)}{_at("donep", STATE_DONE)}\
   %mode = load i64, ptr %modep
-  %limit = load i64, ptr %limitp
-  switch i64 %mode, label %no [ i64 1, label %all
-                                i64 2, label %share ]
+  switch i64 %mode, label %share [ i64 0, label %nothing
+                                   i64 1, label %all ]
+nothing:
+  ret i1 false
 all:
   store i64 0, ptr %modep
   %total = load i64, ptr %totalp
@@ -144,13 +163,14 @@ all:
   ret i1 true
 share:
   %core = load ptr, ptr %corep
+  %limit = load i64, ptr %limitp
   %first = load i64, ptr %firstp
   %chunk = load i64, ptr %chunkp
-  %counter = getelementptr i8, ptr %core, i64 {CORE_CLAIMED}
+  %counter = getelementptr i8, ptr %core, i64 {abi.CORE_CLAIMED}
   %seen = load atomic i64, ptr %counter monotonic, align 8
   br label %try
 try:
-  %now = phi i64 [%seen, %share], [%other, %next]
+  %now = phi i64 [%seen, %share], [%other, %next], [%upto, %drop]
   %left = icmp ult i64 %now, %limit
   br i1 %left, label %next, label %no
 next:
@@ -161,21 +181,84 @@ next:
   %won = extractvalue {{ i64, i1 }} %swap, 1
   br i1 %won, label %got, label %try
 got:
+  %tasks = sub i64 %upto, %now
+  %done = load i64, ptr %donep
+  %done1 = add i64 %done, %tasks
+  store i64 %done1, ptr %donep
+  %runs = icmp eq i64 %mode, 2
+  br i1 %runs, label %take, label %drop
+drop:
+  br label %try
+take:
   %begin = sub i64 %now, %first
   %end = sub i64 %upto, %first
   store i64 %begin, ptr %beginp
   store i64 %end, ptr %endp
   ret i1 true
 no:
+  call void @nnc.publish(ptr %s)
   ret i1 false
 }}
 define internal void @nnc.fence(ptr %s) noinline optnone {{
-{_at("openp", STATE_OPEN)}{_at("fencedp", STATE_FENCED)}\
-  %open = load i64, ptr %openp
-  %fenced = load i64, ptr %fencedp
-  %both = or i64 %open, %fenced
-  store i64 %both, ptr %fencedp
-  store i64 0, ptr %openp
+{_at("countp", STATE_COUNT)}{_at("awaitedp", STATE_AWAITED)}\
+  %count = load i64, ptr %countp
+  store i64 %count, ptr %awaitedp
+  ret void
+}}
+define internal void @nnc.reach(ptr %s, i64 %awaited) noinline optnone {{
+entry:
+{_at("corep", STATE_CORE)}{_at("threadp", STATE_THREAD)}\
+  %core = load ptr, ptr %corep
+  %finishedp = getelementptr i8, ptr %core, i64 {abi.CORE_FINISHED}
+  %finished = load atomic i64, ptr %finishedp acquire, align 8
+  %missing = icmp ult i64 %finished, %awaited
+  br i1 %missing, label %wait, label %done
+wait:
+  %thread = load i64, ptr %threadp
+  %thread32 = trunc i64 %thread to i32
+  %reachp = getelementptr i8, ptr %core, i64 {abi.CORE_REACH}
+  %reach = load ptr, ptr %reachp
+  call void %reach(ptr %core, i64 %awaited, i32 %thread32)
+  br label %done
+done:
+  ret void
+}}
+define internal void @nnc.publish(ptr %s) noinline optnone {{
+entry:
+{_at("corep", STATE_CORE)}{_at("donep", STATE_DONE)}{_at("recordp", STATE_RECORD)}\
+{_at("countp", STATE_COUNT)}\
+  %done = load i64, ptr %donep
+  %some = icmp ne i64 %done, 0
+  br i1 %some, label %look, label %out
+look:
+  %core = load ptr, ptr %corep
+  %record = load ptr, ptr %recordp
+  %faultsp = getelementptr i64, ptr %record, i64 {base.FAULT_COUNT}
+  %faults = load atomic i64, ptr %faultsp monotonic, align 8
+  %sound = icmp eq i64 %faults, 0
+  br i1 %sound, label %add, label %mark
+mark:
+  %faultyp = getelementptr i8, ptr %core, i64 {abi.CORE_FAULTY}
+  store atomic i32 1, ptr %faultyp monotonic, align 4
+  br label %add
+add:
+  store i64 0, ptr %donep
+  %finishedp = getelementptr i8, ptr %core, i64 {abi.CORE_FINISHED}
+  %before = atomicrmw add ptr %finishedp, i64 %done seq_cst
+  %now = add i64 %before, %done
+  %sleepersp = getelementptr i8, ptr %core, i64 {abi.CORE_SLEEPERS}
+  %sleepers = load atomic i32, ptr %sleepersp seq_cst, align 4
+  %asleep = icmp ne i32 %sleepers, 0
+  %count = load i64, ptr %countp
+  %last = icmp uge i64 %now, %count
+  %wakes = and i1 %asleep, %last
+  br i1 %wakes, label %wake, label %out
+wake:
+  %rousep = getelementptr i8, ptr %core, i64 {abi.CORE_ROUSE}
+  %rouse = load ptr, ptr %rousep
+  call void %rouse(ptr %core)
+  br label %out
+out:
   ret void
 }}
 """
@@ -203,29 +286,76 @@ done:
   ret void
 }}
 define internal void @nnc.walk(i32 %thread, ptr %job, ptr %core, i32 %threads) noinline optnone {{
+entry:
   %s = alloca i64, i64 {words}, align 64
   call void @nnc.clear(ptr %s)
   %threadp = getelementptr i64, ptr %s, i64 {thread}
   %threadsp = getelementptr i64, ptr %s, i64 {threads}
   %corep = getelementptr i64, ptr %s, i64 {core}
+  %recordp = getelementptr i64, ptr %s, i64 {record}
+  %limitp = getelementptr i64, ptr %s, i64 {limit}
+  %countp = getelementptr i64, ptr %s, i64 {count}
+  %awaitedp = getelementptr i64, ptr %s, i64 {awaited}
   %thread64 = zext i32 %thread to i64
   %threads64 = zext i32 %threads to i64
+  %recordj = getelementptr ptr, ptr %job, i64 {job_record}
+  %stepsj = getelementptr ptr, ptr %job, i64 {job_steps}
+  %lengthj = getelementptr i64, ptr %job, i64 {job_length}
+  %record = load ptr, ptr %recordj
+  %steps = load ptr, ptr %stepsj
+  %length = load i64, ptr %lengthj
   store i64 %thread64, ptr %threadp
   store i64 %threads64, ptr %threadsp
   store ptr %core, ptr %corep
-  %record = load ptr, ptr %job
-  %recordp = getelementptr i64, ptr %s, i64 {record}
   store ptr %record, ptr %recordp
-  %stepsp = getelementptr ptr, ptr %job, i64 1
-  %steps = load ptr, ptr %stepsp
+  %alone = icmp eq ptr %core, null
+  br i1 %alone, label %ready, label %team
+team:
+  %claimp = getelementptr i8, ptr %core, i64 {first_claim}
+  %finishp = getelementptr i8, ptr %core, i64 {first_finish}
+  %claim = load i64, ptr %claimp
+  %finish = load i64, ptr %finishp
+  store i64 %claim, ptr %limitp
+  store i64 %finish, ptr %countp
+  store i64 %finish, ptr %awaitedp
+  %caller = icmp eq i32 %thread, 0
+  br i1 %caller, label %ready, label %read
+read:
+  %copy = alloca i64, i64 %length, align 16
+  br label %word
+word:
+  %i = phi i64 [0, %read], [%next, %word]
+  %from = getelementptr i64, ptr %record, i64 %i
+  %to = getelementptr i64, ptr %copy, i64 %i
+  %value = load i64, ptr %from
+  store i64 %value, ptr %to
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %length
+  br i1 %more, label %word, label %known
+known:
+  %gatep = getelementptr i8, ptr %core, i64 {gate}
+  %before = atomicrmw sub ptr %gatep, i64 1 seq_cst
+  br label %ready
+ready:
+  %own = phi ptr [%record, %entry], [%record, %team], [%copy, %known]
   %old = call i64 @nnc.float.enter()
-  call void %steps(ptr %record, ptr %s)
+  call void %steps(ptr %own, ptr %s)
   call void @nnc.float.leave(i64 %old)
+  br i1 %alone, label %out, label %finished
+finished:
+  %last = icmp eq i32 %thread, 0
+  br i1 %last, label %end, label %out
+end:
+  call void @nnc.publish(ptr %s)
+  %all = load i64, ptr %countp
+  call void @nnc.reach(ptr %s, i64 %all)
+  br label %out
+out:
   ret void
 }}
-define internal i32 @nnc.enter(ptr %record, ptr %steps) noinline optnone {{
+define internal i32 @nnc.enter(ptr %record, ptr %steps, i64 %length) noinline optnone {{
 entry:
-  %job = alloca ptr, i64 2
+  %job = alloca i64, i64 {job_words}
   %s = alloca i64, i64 {words}, align 64
   %versionp = getelementptr i64, ptr %record, i64 {version}
   %version = load i64, ptr %versionp
@@ -234,11 +364,14 @@ entry:
 refuse:
   ret i32 2
 begin:
-  %countp = getelementptr i64, ptr %record, i64 {count}
-  store i64 0, ptr %countp
-  store ptr %record, ptr %job
-  %stepsp = getelementptr ptr, ptr %job, i64 1
-  store ptr %steps, ptr %stepsp
+  %faultsp = getelementptr i64, ptr %record, i64 {faults}
+  store i64 0, ptr %faultsp
+  %recordj = getelementptr ptr, ptr %job, i64 {job_record}
+  %stepsj = getelementptr ptr, ptr %job, i64 {job_steps}
+  %lengthj = getelementptr i64, ptr %job, i64 {job_length}
+  store ptr %record, ptr %recordj
+  store ptr %steps, ptr %stepsj
+  store i64 %length, ptr %lengthj
   %ticketp = getelementptr i64, ptr %record, i64 {team}
   %ticket = load ptr, ptr %ticketp
   %alone = icmp eq ptr %ticket, null
@@ -261,7 +394,7 @@ solo:
   call void @nnc.walk(i32 0, ptr %job, ptr null, i32 1)
   br label %done
 done:
-  %faults = load atomic i64, ptr %countp monotonic, align 8
+  %faults = load atomic i64, ptr %faultsp monotonic, align 8
   %bad = icmp ne i64 %faults, 0
   %code = zext i1 %bad to i32
   ret i32 %code
@@ -356,11 +489,21 @@ def support(target: Target, grain: int) -> str:
         measures=STATE_MEASURES,
         record=STATE_RECORD,
         widest=STATE_WIDEST,
+        limit=STATE_LIMIT,
+        count=STATE_COUNT,
+        awaited=STATE_AWAITED,
+        job_words=abi.JOB_WORDS,
+        job_record=abi.JOB_RECORD,
+        job_steps=abi.JOB_STEPS,
+        job_length=abi.JOB_LENGTH,
+        first_claim=abi.CORE_FIRST_CLAIM,
+        first_finish=abi.CORE_FIRST_FINISH,
+        gate=abi.CORE_GATE,
         version=base.VERSION,
         known=base.RECORD_VERSION,
-        count=base.FAULT_COUNT,
+        faults=base.FAULT_COUNT,
         team=base.TEAM,
-        run=TICKET_RUN,
+        run=abi.TICKET_RUN,
     )
     zeros = f"{ZEROS} = internal constant [64 x i8] zeroinitializer, align 64\n"
     share = _SHARE.replace("{grain}", literal(grain, DType.F64))

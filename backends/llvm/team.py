@@ -50,33 +50,43 @@ def ticket(threads: int, park: str | None = None) -> int:
 def _ticket(threads: int, park: str | None) -> int:
     address = _forever(abi.TICKET_BYTES)
     words = (ctypes.c_int64 * 3).from_address(address)
-    words[abi.TICKET_RUN // 8] = _run_address(park)
+    words[abi.TICKET_RUN // 8] = _team_code(park)[0]
     words[abi.TICKET_CORE // 8] = _core(park)
     words[abi.TICKET_THREADS // 8] = threads
     return address
+
+
+def settle() -> None:
+    """Wait until no thread of a team stands in the code of a job that has ended.
+
+    To be called before a program's code is unloaded. Does not wait for jobs that run.
+    """
+    for core, park in tuple(_cores.items()):
+        _team_code(park)[1](core)
 
 
 @functools.cache
 def _core(park: str | None) -> int:
     # All zero, process number too: the first job sets the rest up, as it does after a fork.
     address = _forever(abi.CORE_BYTES)
-    _cores.append(address)
+    _cores[address] = park
     return address
 
 
 @functools.cache
-def _run_address(park: str | None) -> int:
+def _team_code(park: str | None) -> tuple[int, Callable[[int], None]]:
+    """Return where ``nnc.team.run`` is, and ``nnc.team.settle``."""
     from nnc.backends.llvm.loader import Loaded
     from nnc.backends.llvm.objects import compile_text
     from nnc.backends.llvm.team_text import team_text
 
     loaded = Loaded(compile_text(team_text(host(), park), host()))
-    address = loaded.address("nnc.team.run")
+    run, settles = (loaded.address(f"nnc.team.{name}") for name in ("run", "settle"))
     loaded.keep_forever()
-    return address
+    return run, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(settles)
 
 
-_cores: list[int] = []
+_cores: dict[int, str | None] = {}
 
 
 def _forever(size: int) -> int:

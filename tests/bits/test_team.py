@@ -287,12 +287,17 @@ assert t.bits(3000, 2) == one and threads() == before + 1
 assert t.bits(3000, 5) == one and threads() == before + 4
 assert t.bits(3000, 3) == one and threads() == before + 4
 assert t.bits(10, 5, seed=3) == t.bits(10, 1, seed=3)
-blocked = 0
-for task in os.listdir("/proc/self/task"):
-    status = open(f"/proc/self/task/{task}/status").read()
-    mask = int(status.split("SigBlk:")[1].split()[0], 16)
-    blocked += bool(mask & 1 << 1) and bool(mask & 1 << 14) and not mask & 1 << 10
-assert blocked == 4, blocked
+def blocked():
+    count = 0
+    for task in os.listdir("/proc/self/task"):
+        status = open(f"/proc/self/task/{task}/status").read()
+        mask = int(status.split("SigBlk:")[1].split()[0], 16)
+        count += bool(mask & 1 << 1) and bool(mask & 1 << 14) and not mask & 1 << 10
+    return count
+deadline = time.monotonic() + 20  # jobs do not wait for threads to have begun
+while blocked() != 4 and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert blocked() == 4, blocked()
 """
     )
     assert result.returncode == 0, result.stderr
