@@ -89,7 +89,7 @@ def fit(
     steps, epoch = 0, 0
     while not plan.done(epoch, steps):
         began = time.perf_counter()
-        order = shuffled(train.rows, plan.seed, epoch)
+        order = order_of(train.rows, plan.batch * plan.accumulate, plan.seed, epoch)
         limit = None if plan.steps is None else plan.steps - steps
         taken, sums, rows = _epoch(executor, train, order, plan, limit, epoch, pace, on_progress)
         steps += taken
@@ -103,6 +103,15 @@ def fit(
             on_epoch(line)
         epoch += 1
     return history
+
+
+def order_of(rows: int, step: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the order of rows of an epoch.
+
+    Rows that all go into one ``step`` stay as they are given: nothing would be gained by mixing them,
+    and arrays that are given whole may name them by number, as the edges of a graph do.
+    """
+    return np.arange(rows) if rows <= step else shuffled(rows, seed, epoch)
 
 
 def shuffled(rows: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:

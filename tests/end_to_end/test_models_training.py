@@ -368,6 +368,38 @@ def test_imports_with_and_without_a_name(tmp_path: Path) -> None:
         np.testing.assert_allclose(w, start - 0.5 * 0.2 / t * g["dense.linear.weight"], 1e-12)
 
 
+def test_rows_in_one_batch_keep_their_numbers() -> None:
+    """A graph's edges name its nodes by number; all nodes are one batch."""
+    program = net(
+        """
+        model Graph {
+            input  feature: float[nodes, 3]
+            input  source: i32[edges]
+            input  end: i32[edges]
+            target y: float[nodes]
+            m[v < nodes, d] = sum[e where end[e] == v](feature[source[e], d])
+            loss mse(reshape(m |> linear(1), nodes), y)
+        }
+        train Graph { optimizer = sgd(lr = 0.1), precision = "f64", epochs = 4, batch = 9 }
+        """
+    )
+    rng = np.random.default_rng(6)
+    arrays = {
+        "feature": rng.normal(0, 1, (9, 3)),
+        "source": rng.integers(0, 9, 20).astype(np.int32),
+        "end": rng.integers(0, 9, 20).astype(np.int32),
+        "y": rng.normal(0, 1, 9),
+    }
+    start = weights(program)
+    history = program.fit(arrays)
+    fitted = weights(program)
+    for path, value in start.items():
+        program.params[path][...] = value
+    losses = [program.step(**arrays) for _ in range(4)]
+    np.testing.assert_allclose([epoch.loss for epoch in history.epochs], losses, 1e-12)
+    close(program, fitted)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_fault_of_the_data_leaves_the_weights_as_they_were(threads: int) -> None:
     program = net(
