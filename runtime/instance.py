@@ -16,6 +16,7 @@ from nnc.backends.base import (
     FAULT_SITE,
     FAULT_VALUE,
     HEADER,
+    RECORD_VERSION,
     TEAM,
     VERSION,
     Code,
@@ -29,7 +30,6 @@ from nnc.runtime.layout import byte_size, divide_state, lay_out
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import Allocator, address, aligned, view
 
-RECORD_VERSION = 2
 MOST_BOUND = 256
 """Entries kept bound; a program called with ever new sizes must not keep outputs for them all."""
 

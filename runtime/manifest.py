@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nnc.backends.base import RECORD_VERSION
 from nnc.ir.expr import Apply, Const, Expr, Position
 from nnc.ir.index import Atom, Axis, Dim, FloorDiv, Mod, Poly, Size, floordiv, mod, product
 from nnc.ir.loops import Buffer, Site
@@ -16,7 +17,8 @@ from nnc.ir.types import DType, TensorType
 from nnc.passes.plan import Live
 from nnc.runtime.summary import Summary
 
-FORMAT = 1
+FORMAT = f"1.{RECORD_VERSION}"
+"""What a built file was written as: the manifest's own version, and that of the call record."""
 
 
 @dataclass(frozen=True, slots=True)
