@@ -143,6 +143,8 @@ class Poly:
 
     def __mul__(self, other: Size) -> Size:
         if isinstance(other, int):
+            if other == 1:
+                return self
             return Poly(tuple((m, c * other) for m, c in self.terms)) if other else 0
         return _collect(
             [
