@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,22 @@ def _converted(port: Port, array: Array, want: DType) -> Array:
     )
 
 
+def settled(port: Port, dims: Mapping[str, int]) -> Port:
+    """Return ``port`` with the ends of its range as numbers, as far as ``dims`` tell them."""
+
+    def known(limit: Size | None) -> Size | None:
+        if limit is None or isinstance(limit, int) or not dims_of(limit) <= dims.keys():
+            return limit
+        return evaluate(limit, dims)
+
+    return replace(port, low=known(port.low), high=known(port.high))
+
+
 def check_range(port: Port, array: Array) -> Array:
-    """Return ``array``; raises UserError where a value lies outside the port's range."""
+    """Return ``array``; raises UserError where a value lies outside the port's range.
+
+    Ends that are no numbers are not looked at (see ``settled``).
+    """
     if array.size == 0 or (port.low is None and port.high is None):
         return array
     for limit, outside in ((port.low, np.less), (port.high, np.greater_equal)):
@@ -115,8 +130,10 @@ def check_range(port: Port, array: Array) -> Array:
 def bind(ports: Iterable[Port], arrays: Mapping[str, Array]) -> dict[str, int]:
     """Return the symbolic dims that the arrays' shapes give.
 
-    Raises UserError where two arrays disagree about a dim or a fixed size is not met.
+    Raises UserError where two arrays disagree about a dim, a fixed size is not met, or a value
+    lies outside a range that a dim ends.
     """
+    ports = tuple(ports)
     dims: dict[str, int] = {}
     origin: dict[str, str] = {}
     later: list[tuple[Port, int, Size, int]] = []
@@ -148,6 +165,9 @@ def bind(ports: Iterable[Port], arrays: Mapping[str, Array]) -> dict[str, int]:
     for name, have in dims.items():
         if have < 1:
             raise UserError("E0608", f"'{name}' is 0: there is nothing in '{origin[name]}'")
+    for port in ports:
+        if isinstance(port.low, Poly) or isinstance(port.high, Poly):
+            check_range(settled(port, dims), arrays[port.name])
     return dims
 
 

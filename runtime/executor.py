@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnc.ir.model import Port
-from nnc.runtime.arrays import Array, admit, bind, check_names, check_range
+from nnc.runtime.arrays import Array, admit, bind, check_names, check_range, settled
 from nnc.runtime.data import Split
 from nnc.runtime.errors import UserError
 from nnc.runtime.instance import Bound, Instance
@@ -39,8 +39,14 @@ class Repeated:
     ) -> None:
         self.generation = generation
         self._bound = bound
+        dims = bind([ports[name] for name in arrays], arrays)
         self._expected = {
-            name: (array.dtype, array.shape, bound.place[f"input:{name}"], ports[name])
+            name: (
+                array.dtype,
+                array.shape,
+                bound.place[f"input:{name}"],
+                settled(ports[name], dims),
+            )
             for name, array in arrays.items()
         }
 

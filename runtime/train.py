@@ -108,8 +108,8 @@ def fit(
 def order_of(rows: int, step: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the order of rows of an epoch.
 
-    Rows that all go into one ``step`` stay as they are given: nothing would be gained by mixing them,
-    and arrays that are given whole may name them by number, as the edges of a graph do.
+    Rows that all go into one ``step`` stay as they are given: nothing would be gained by mixing
+    them, and arrays that are given whole may name them by number, as the edges of a graph do.
     """
     return np.arange(rows) if rows <= step else shuffled(rows, seed, epoch)
 

@@ -72,3 +72,31 @@ def test_more_memory_than_there_is() -> None:
     program = net("model M { input x: float[b]\n output y = zeros[b, 10^9, 10^9]() }")
     with pytest.raises(nnc.UserError, match="E0656"):
         program(x=np.ones(4))
+
+
+def test_ranges_that_end_with_a_dim() -> None:
+    program = net(
+        """
+        model G {
+            input feature: float[nodes, 3]
+            input source: i32[edges] in 0..nodes
+            y[e, d] = feature[source[e], d]
+            param w: float = ones()
+            output y
+            loss mean(w*y)
+        }
+        train G { optimizer = sgd(0.1) }
+        """
+    )
+    feature = np.ones((4, 3), np.float32)
+    good, bad = np.array([0, 3], np.int32), np.array([1, 4], np.int32)
+    for _ in range(2):
+        assert program(feature=feature, source=good)["y"].shape == (2, 3)
+        program.step(feature=feature, source=good)
+        for fails in (program, program.step):
+            with pytest.raises(nnc.UserError, match=r"E0606.*'source' holds 4 at \[1\]"):
+                fails(feature=feature, source=bad)
+    with pytest.raises(nnc.UserError, match="E0606"):
+        program.fit({"feature": feature, "source": bad})
+    larger = np.ones((5, 3), np.float32)
+    assert program(feature=larger, source=bad)["y"].shape == (2, 3)
