@@ -8,7 +8,6 @@ every target, and split operands by masking, which does not overflow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from nnc.ir.types import DType
 from nnc.passes.math.terms import Term
@@ -33,9 +32,6 @@ class Pair:
         main = two_product(self.high, other.high)
         cross = self.high * other.low + self.low * other.high
         return fast_two_sum(main.high, main.low + cross)
-
-
-Double: TypeAlias = tuple[float, float]
 
 
 def fast_two_sum(a: Term, b: Term) -> Pair:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from nnc.ir.expr import Const, Position
-from nnc.ir.index import Atom, Axis, Size, axes_of, substitute
+from nnc.ir.index import Atom, Size, axes_of, substitute
 from nnc.ir.loops import Expr, Fold, Load, Local, Op
 from nnc.ir.types import DType
 
@@ -150,8 +150,3 @@ def mentions(expr: Expr, axis: str) -> bool:
 def locals_of(expr: Expr) -> frozenset[str]:
     """Names of the bound values that ``expr`` uses."""
     return frozenset(e.name for e in walk([expr]) if isinstance(e, Local))
-
-
-def axis_atoms(env: Mapping[str, Size]) -> dict[Atom, Size]:
-    """The replacement of axes, by name, as ``substitute`` takes it."""
-    return {Axis(name): size for name, size in env.items()}
