@@ -1,4 +1,4 @@
-"""The pages of error codes, for ``nnc explain``."""
+"""The pages of error codes (``docs/errors``), for ``nnc explain``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import re
 from functools import lru_cache
 from importlib import resources
 
-_HEADING = re.compile(r"^## (E\d{4}): .*$", re.MULTILINE)
+_NAME = re.compile(r"(E\d{4})\.md")
 
 
 @lru_cache(maxsize=1)
 def pages() -> dict[str, str]:
-    """Return the text of every page by its code."""
-    text = resources.files("nnc.frontend").joinpath("errors.md").read_text(encoding="utf-8")
-    headings = list(_HEADING.finditer(text))
-    ends = [h.start() for h in headings[1:]] + [len(text)]
-    return {h[1]: text[h.start() : end].strip() for h, end in zip(headings, ends, strict=True)}
+    """Return the text of every page by its code, in the order of the codes."""
+    folder = resources.files("nnc.frontend").joinpath("errors")
+    found = {m[1]: file for file in folder.iterdir() if (m := _NAME.fullmatch(file.name))}
+    return {code: found[code].read_text(encoding="utf-8").strip() for code in sorted(found)}
 
 
 def page(code: str) -> str | None:

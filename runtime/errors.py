@@ -6,7 +6,7 @@ from __future__ import annotations
 class UserError(Exception):
     """A fault in data, weights or arguments, told as an error of the compiler is told.
 
-    ``code`` names its page in ``docs/errors.md``; ``notes`` say where each side came from;
+    ``code`` names its page in ``docs/errors``; ``notes`` say where each side came from;
     ``hint`` says what would mend it.
     """
 

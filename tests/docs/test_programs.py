@@ -20,8 +20,6 @@ BLOCK = re.compile(r"^```nn\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def programs() -> list[pytest.param]:  # type: ignore[valid-type]
     found = []
     for path in PAGES:
-        if path.name == "errors.md":
-            continue  # its programs are wrong, and have a test of their own
         text = path.read_text(encoding="utf-8")
         for match in BLOCK.finditer(text):
             if match[1].startswith("# wrong"):

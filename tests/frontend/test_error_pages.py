@@ -27,10 +27,14 @@ def test_every_code_has_a_page_and_every_page_a_code() -> None:
     assert used_codes() - internal == set(pages())
 
 
+def test_every_page_is_headed_by_its_code() -> None:
+    assert [c for c, text in pages().items() if not text.startswith(f"# {c}: ")] == []
+
+
 def test_pages_are_found_by_code() -> None:
     found = page("E0203")
     assert found is not None
-    assert found.startswith("## E0203: ")
+    assert found.startswith("# E0203: ")
     assert page("E9999") is None
 
 

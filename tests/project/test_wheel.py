@@ -39,6 +39,8 @@ def test_the_wheel_holds_every_module_and_its_data(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".nn", ".lark", ".md") and path.name != "README.md":
                 assert f"nnc/{path.relative_to(ROOT).as_posix()}" in held
+    for path in (ROOT / "docs" / "errors").glob("*.md"):  # through the link frontend/errors
+        assert f"nnc/frontend/errors/{path.name}" in held
     assert "nnc/py.typed" in held
 
 
