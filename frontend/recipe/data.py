@@ -13,6 +13,7 @@ from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.types import type_name
 from nnc.frontend.elaborate.values import Bool, Float, Int, ListValue, Text, Value, describe
+from nnc.frontend.recipe.keys import Given, Key
 from nnc.ir.expr import Number
 from nnc.ir.index import Dim, Poly
 from nnc.ir.model import DataSource, Port
@@ -202,3 +203,11 @@ def _symbol(size: Poly) -> str | None:
     """Return the dim that a size is, or None where it is more than one symbol."""
     (first, *_) = size.atoms()
     return first.name if isinstance(first, Dim) and size == first.as_poly() else None
+
+
+def data(given: Given) -> DataSource:
+    """Return where data comes from."""
+    return Reader(given.elab, given.scope, given.model.ports).source(given.expr)
+
+
+ROWS = (Key("data", "a reader of files, or a record of arrays", data, of_model=True),)
