@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from nnc.ir.model import Port
 from nnc.runtime.arrays import Array, admit, bind, check_names, check_range, settled
-from nnc.runtime.data import Split
+from nnc.runtime.data.source import Order, Source, Split
 from nnc.runtime.errors import UserError
 from nnc.runtime.instance import Bound, Instance
 from nnc.runtime.manifest import Manifest
@@ -19,7 +19,6 @@ from nnc.runtime.memory import address
 from nnc.runtime.names import ROWS, TURNS
 from nnc.runtime.totals import Totals
 
-Order = np.ndarray[Any, np.dtype[np.int64]]
 CONTIGUOUS_ALIGNED = 0x101
 """NumPy's flags C_CONTIGUOUS and ALIGNED."""
 
@@ -84,6 +83,7 @@ class Executor:
         self._addresses: dict[str, int] = {}
         self._again: dict[str, Repeated] = {}
         self._staging: dict[int, dict[str, Array]] = {}
+        self._staged: dict[str, Any] = {}
 
     # set-up ---------------------------------------------------------------------------------
 
@@ -186,23 +186,33 @@ class Executor:
 
     # evaluation -----------------------------------------------------------------------------
 
-    def evaluate(self, split: Split, batch: int) -> dict[str, float]:
-        """Return every loss and metric over all rows of a split."""
+    def evaluate(self, source: Source, batch: int) -> dict[str, float]:
+        """Return every loss and metric over all rows of a source."""
         if "evaluate" not in self.manifest.entries:
             return {}
         totals = Totals(self.manifest.summaries)
         dims: dict[str, int] = {}
+        with closing(source.in_order(batch)) as splits:
+            for split in splits:
+                # not held while rows are read: what reads them may use the program too
+                with self.instance.lock:
+                    dims = self._evaluate(split, batch, totals)
         with self.instance.lock:
-            for start in range(0, split.rows, batch):
-                stop = min(start + batch, split.rows)
-                arrays = split.batch(start, stop)
-                self._system("row", start)
-                bound = self.call("evaluate", arrays)
-                dims = bind([self.ports[name] for name in arrays], arrays)
-                partials = {n.partition(":")[2]: a for n, a in bound.outputs.items()}
-                totals.add(partials, stop - start)
-            self._system("row", 0)
             return self._finish(totals, dims)
+
+    def _evaluate(self, split: Split, batch: int, totals: Totals) -> dict[str, int]:
+        """Take rows in memory into ``totals``; return the dims of the last batch."""
+        dims: dict[str, int] = {}
+        for start in range(0, split.rows, batch):
+            stop = min(start + batch, split.rows)
+            arrays = split.batch(start, stop)
+            self._system("row", totals.rows)
+            bound = self.call("evaluate", arrays)
+            dims = bind([self.ports[name] for name in arrays], arrays)
+            partials = {n.partition(":")[2]: a for n, a in bound.outputs.items()}
+            totals.add(partials, stop - start)
+        self._system("row", 0)
+        return dims
 
     def _finish(self, totals: Totals, dims: dict[str, int]) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -226,19 +236,28 @@ class Executor:
 
     # epochs ---------------------------------------------------------------------------------
 
-    def begin_epoch(self, split: Split, order: Order) -> None:
+    def begin_epoch(self) -> None:
+        """Begin the sums of losses anew."""
+        for name in self.manifest.losses:
+            self._system(f"sum.{name}", 0.0)
+
+    def draw_from(self, split: Split, order: Order) -> None:
         """Set the rows that the following steps draw from, and the order they are drawn in."""
-        if split is not self._split:
+        staged = {name: (a.shape[1:], a.dtype) for name, a in split.cut.items()}
+        if staged != self._staged:
             self._staging.clear()
-        self._split, self._order = split, order
+        self._split, self._order, self._staged = split, order, staged
         self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
         self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
         if split.cut:
             self._addresses["data:*order"] = address(order)
         for name, array in split.whole.items():
             self._addresses[f"input:{name}"] = address(array)
-        for name in self.manifest.losses:
-            self._system(f"sum.{name}", 0.0)
+
+    def end_epoch(self) -> None:
+        """Let go of the rows that steps drew from."""
+        self._split = self._order = None
+        self._addresses = {}
 
     def loss_sums(self) -> dict[str, float]:
         """Return the sum of each loss over the rows of this epoch so far."""
@@ -284,7 +303,7 @@ class Executor:
 
     def _draw(self, entry: str, batch: int, turns: int) -> None:
         split = self._split
-        assert split is not None, "begin_epoch comes first"
+        assert split is not None, "draw_from comes first"
         dims = {**self._dims, ROWS: split.rows, TURNS: 1}
         if self.manifest.batch is not None:
             dims[self.manifest.batch] = batch

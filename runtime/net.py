@@ -11,7 +11,8 @@ import numpy as np
 from nnc.ir.model import DataSource
 from nnc.runtime import artefact, weights
 from nnc.runtime.arrays import Array
-from nnc.runtime.data import PortsOf, Splits, check_cut, divide, load, split_of
+from nnc.runtime.data.source import PortsOf, check_cut
+from nnc.runtime.data.splits import Splits, divide, load, split_of
 from nnc.runtime.errors import UserError
 from nnc.runtime.executor import Executor
 from nnc.runtime.manifest import Compiled

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from nnc.runtime.data import Split
+from nnc.runtime.data.source import Draw, Portion, Source
 from nnc.runtime.executor import Executor
 
 REPORT_SECONDS = 0.1
@@ -68,7 +67,7 @@ class Progress:
     epoch: int
     epochs: int | None
     step: int
-    steps_in_epoch: int
+    steps_in_epoch: int | None
     loss: float
 
 
@@ -78,8 +77,8 @@ EpochEnd = Callable[[Epoch], None]
 
 def fit(
     executor: Executor,
-    train: Split,
-    validation: Split | None,
+    train: Source,
+    validation: Source | None,
     plan: Plan,
     on_progress: Report | None = None,
     on_epoch: EpochEnd | None = None,
@@ -89,9 +88,8 @@ def fit(
     steps, epoch = 0, 0
     while not plan.done(epoch, steps):
         began = time.perf_counter()
-        order = order_of(train.rows, plan.batch * plan.accumulate, plan.seed, epoch)
         limit = None if plan.steps is None else plan.steps - steps
-        taken, sums, rows = _epoch(executor, train, order, plan, limit, epoch, pace, on_progress)
+        taken, sums, rows = _epoch(executor, train, plan, limit, epoch, pace, on_progress)
         steps += taken
         losses = {name: value / rows for name, value in sums.items()}
         held = executor.evaluate(validation, plan.batch) if validation is not None else {}
@@ -105,25 +103,9 @@ def fit(
     return history
 
 
-def order_of(rows: int, step: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the order of rows of an epoch.
-
-    Rows that all go into one ``step`` stay as they are given: nothing would be gained by mixing
-    them, and arrays that are given whole may name them by number, as the edges of a graph do.
-    """
-    return np.arange(rows) if rows <= step else shuffled(rows, seed, epoch)
-
-
-def shuffled(rows: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the order of rows of an epoch (counter-based, so any epoch's is known at once)."""
-    key = np.array([seed & (2**64 - 1), epoch], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(rows).astype(np.int64)
-
-
 def _epoch(
     executor: Executor,
-    train: Split,
-    order: np.ndarray[Any, np.dtype[np.int64]],
+    train: Source,
     plan: Plan,
     limit: int | None,
     epoch: int,
@@ -131,24 +113,42 @@ def _epoch(
     report: Report | None,
 ) -> tuple[int, dict[str, float], int]:
     """Run one epoch, or up to ``limit`` steps of it; return steps, loss sums and rows seen."""
-    group = plan.batch * plan.accumulate
-    whole, rest = divmod(train.rows, group)
-    total = whole + (1 if rest else 0)
-    count = total if limit is None else min(total, limit)
-    executor.begin_epoch(train, order)
-    done = 0
-    for portion in pace.portions(min(whole, count)):
-        executor.steps(plan.batch, portion, done * group, plan.accumulate)
-        done += portion
-        if report is not None:
-            sums = executor.loss_sums()
-            loss = sum(sums.values()) / (done * group)
-            report(Progress(epoch + 1, plan.epochs, done, count, loss))
-    rows = done * group
-    if done < count:
-        executor.last_step(plan.batch, rest, rows)
-        done, rows = done + 1, rows + rest
-    return done, executor.loss_sums(), rows
+    draw = Draw(plan.seed, epoch, plan.batch, plan.accumulate)
+    total = -(-train.rows // draw.group) if train.rows is not None else None
+    count = min((n for n in (total, limit) if n is not None), default=None)
+    executor.begin_epoch()
+    done = rows = 0
+    try:
+        with closing(train.epoch(draw)) as portions:
+            for portion in portions:
+                for steps, seen in _portion(executor, portion, plan, limit, done, pace):
+                    done, rows = done + steps, rows + seen
+                    if report is not None:
+                        loss = sum(executor.loss_sums().values()) / rows
+                        report(Progress(epoch + 1, plan.epochs, done, count, loss))
+                if done == limit:
+                    break
+        return done, executor.loss_sums(), rows
+    finally:
+        executor.end_epoch()
+
+
+def _portion(
+    executor: Executor, portion: Portion, plan: Plan, limit: int | None, done: int, pace: Pace
+) -> Iterator[tuple[int, int]]:
+    """Take the steps of a portion, as long as ``limit`` allows; yield (steps, rows) of each run."""
+    group = portion.batch * plan.accumulate
+    whole, rest = divmod(portion.rows, group)
+    left = whole + 1 if limit is None else limit - done
+    executor.draw_from(portion.split, portion.order)
+    start = portion.start
+    for run in pace.portions(min(whole, left)):
+        executor.steps(portion.batch, run, start, plan.accumulate)
+        start += run * group
+        yield run, run * group
+    if rest and whole < left:
+        executor.last_step(portion.batch, rest, start)
+        yield 1, rest
 
 
 @dataclass

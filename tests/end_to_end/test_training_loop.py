@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc.runtime.data import Split
+from nnc.runtime.data.source import Split
 from tests.support.nets import EXAMPLES, net, training
 
 DIGITS = EXAMPLES / "digits.nn"
@@ -54,7 +54,7 @@ def copies(program: nnc.Net) -> dict[str, Any]:
 
 def test_the_last_partial_batch_is_a_step_over_its_own_rows() -> None:
     """An epoch equals the same steps taken by hand in NumPy, in the epoch's order."""
-    from nnc.runtime.train import shuffled
+    from nnc.runtime.data.source import shuffled
 
     program = net(training(LINEAR, "batch = 16\nseed = 9"))
     rows = data(53)
@@ -117,7 +117,7 @@ def test_several_losses_are_summed_and_each_reported() -> None:
 
 
 def test_a_validation_share_is_drawn_by_seed_and_disjoint() -> None:
-    from nnc.runtime.data import divide
+    from nnc.runtime.data.splits import divide
 
     split = nnc.compile(DIGITS).splits().train
     numbered = Split({"row": np.arange(split.rows)}, {}, split.rows)
@@ -131,7 +131,7 @@ def test_a_validation_share_is_drawn_by_seed_and_disjoint() -> None:
 
 
 def test_each_epoch_has_its_own_order_fixed_by_the_seed() -> None:
-    from nnc.runtime.train import shuffled
+    from nnc.runtime.data.source import shuffled
 
     orders = [tuple(shuffled(40, seed, epoch)) for seed in (1, 2) for epoch in range(3)]
     assert len(set(orders)) == 6
@@ -266,7 +266,7 @@ def test_an_inference_call_is_a_function_of_its_inputs_and_seed() -> None:
 
 
 def test_held_out_rows_are_given_or_drawn() -> None:
-    from nnc.runtime.data import divide
+    from nnc.runtime.data.splits import divide
 
     rows, others = data(60), data(20, seed=1)
     given = net(training(LINEAR, "batch = 16\nseed = 9"))

@@ -162,7 +162,7 @@ def test_an_optimizer_of_matrices_with_a_state_of_its_own_shape() -> None:
 
 def test_all_of_these_together_in_accumulated_epochs() -> None:
     """An epoch of groups of 2 x 5 rows of 33, the last group 3 rows, against the same by hand."""
-    from nnc.runtime.train import shuffled
+    from nnc.runtime.data.source import shuffled
 
     program = of(
         '{ "**.weight" = rows(lr = 0.05), "**" = adam(lr = cosine(0.1, warmup = 2, total = 9)) }',

@@ -1,4 +1,4 @@
-"""Data sets: arrays by name, divided into training, validation and test rows."""
+"""Training, validation and test rows: read from files, checked, and divided."""
 
 from __future__ import annotations
 
@@ -9,38 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nnc.ir.index import Dim, Poly, dims_of
-from nnc.ir.model import DataSource, Port
+from nnc.ir.model import DataSource
 from nnc.runtime.arrays import Array, admit, bind, check_names
+from nnc.runtime.data.source import PortsOf, Split, is_cut
 from nnc.runtime.errors import UserError, nearest
 from nnc.runtime.files import locate, read_idx, read_npz
-
-
-@dataclass(frozen=True, slots=True)
-class PortsOf:
-    """What data must fit: a model's ports, and the dim along which it is cut."""
-
-    ports: Sequence[Port]
-    batch: str | None
-
-
-@dataclass(frozen=True)
-class Split:
-    """Checked arrays of one split. ``cut`` have one row a sample; ``whole`` go in as they are."""
-
-    cut: Mapping[str, Array]
-    whole: Mapping[str, Array]
-    rows: int
-
-    def take(self, rows: Array) -> Split:
-        """Return the split that holds just these rows, in this order."""
-        cut = {name: np.ascontiguousarray(array[rows]) for name, array in self.cut.items()}
-        return Split(cut, self.whole, len(rows))
-
-    def batch(self, start: int, stop: int) -> dict[str, Array]:
-        """Return the arrays of one batch, without a copy."""
-        rows = {name: array[start:stop] for name, array in self.cut.items()}
-        return {**rows, **self.whole}
 
 
 @dataclass(frozen=True)
@@ -67,32 +40,6 @@ class Splits:
                 else "name one in the train block, as in npz(..., validation = 0.1)",
             )
         return found
-
-
-def is_cut(port: Port, batch: str | None) -> bool:
-    """Whether a port's first dim is the one along which data is cut into batches."""
-    shape = port.type.shape
-    return (
-        batch is not None
-        and bool(shape)
-        and isinstance(shape[0], Poly)
-        and shape[0] == Dim(batch).as_poly()
-    )
-
-
-def check_cut(model: PortsOf, rows: int, batch: int) -> None:
-    """Raise UserError where data must be cut into batches and some array cannot be."""
-    if model.batch is None or batch >= rows:
-        return
-    for port in model.ports:
-        rest = port.type.shape[1:] if is_cut(port, model.batch) else port.type.shape
-        if any(model.batch in dims_of(size) for size in rest):
-            raise UserError(
-                "E0625",
-                f"'{port.name}' cannot be cut into batches along '{model.batch}'",
-                (f"the model declares {port.name}: {port.type}",),
-                f"give all {rows} rows in one batch, or make {model.batch} its first dim alone",
-            )
 
 
 def split_of(model: PortsOf, arrays: Mapping[str, object]) -> Split:
