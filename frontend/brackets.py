@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nnc.frontend.diagnostics import Diagnostic, Diagnostics, Fix
+from nnc.frontend.diagnostics import Diagnostic, Diagnostics
+from nnc.frontend.edits import replacing
 from nnc.frontend.source import Source
 
 MAX_DEPTH = 100
@@ -154,7 +155,7 @@ class _Matcher:
                 span,
                 f"expected `{closing}`",
                 ((self.source.span(opening.at, opening.at + 1), "opened here"),),
-                fix=Fix(span, closing),
+                fix=replacing(span, closing),
             )
         )
         self.edits.append((at, at + 1, closing))
@@ -168,7 +169,7 @@ class _Matcher:
                 span,
                 "no bracket is open here",
                 hint="remove it, or open the bracket that it should close",
-                fix=Fix(span, ""),
+                fix=replacing(span, ""),
             )
         )
         self.edits.append((at, at + 1, ""))
@@ -181,7 +182,7 @@ class _Matcher:
                 "this text has no closing quote",
                 self.source.span(at, at + length),
                 'expected `"` before the end of the line',
-                fix=Fix(self.source.span(at + length, at + length), '"'),
+                fix=replacing(self.source.span(at + length, at + length), '"', "close it"),
             )
         )
         if length > 1 and text[length - 1] == "\\":

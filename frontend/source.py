@@ -15,11 +15,13 @@ from nnc.ir.span import Span
 class Source:
     """A named text. ``name`` is what messages call it, usually a path as the user wrote it.
 
-    Lines end in a newline alone; the two other conventions are brought to it.
+    Lines end in a newline alone; the two other conventions are brought to it. ``path`` is where the
+    text lies on the disk, None where it does not, or where it is not the user's to change.
     """
 
     name: str
     text: str
+    path: Path | None = field(default=None, compare=False)
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -31,7 +33,7 @@ class Source:
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> Source:
         """Read a file as UTF-8. Raises OSError, and UnicodeDecodeError where it is not UTF-8."""
-        return cls(name or str(path), path.read_bytes().decode("utf-8-sig"))
+        return cls(name or str(path), path.read_bytes().decode("utf-8-sig"), path)
 
     @property
     def lines(self) -> int:

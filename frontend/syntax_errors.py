@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nnc.frontend.diagnostics import Diagnostic, Fix, nearest
+from nnc.frontend.diagnostics import Diagnostic
+from nnc.frontend.edits import replacing
+from nnc.frontend.names import nearest
 from nnc.ir.span import Span
 
 RESERVED = frozenset({
@@ -139,7 +141,7 @@ def _not_a_name(word: str, span: Span) -> Diagnostic:
         span,
         "expected a name",
         hint=f"call it `{word}_`",
-        fix=Fix(span, f"{word}_"),
+        fix=replacing(span, f"{word}_"),
     )
 
 
@@ -151,7 +153,7 @@ def _else_if(stuck: Stuck) -> Diagnostic | None:
         f"`{stuck.text}` is not a word of the language",
         stuck.span,
         hint=_FOREIGN[stuck.text],
-        fix=Fix(stuck.span, "else if"),
+        fix=replacing(stuck.span, "else if"),
     )
 
 
@@ -181,7 +183,7 @@ def _slip(stuck: Stuck) -> Diagnostic | None:
         span,
         f"perhaps `{likely}`",
         hint=f"write `{likely}`",
-        fix=Fix(span, likely),
+        fix=replacing(span, likely),
     )
 
 
@@ -217,7 +219,7 @@ def _assignment(stuck: Stuck) -> Diagnostic | None:
         stuck.span,
         "found here, inside an expression",
         hint="write `==` to compare",
-        fix=Fix(stuck.span, "=="),
+        fix=replacing(stuck.span, "=="),
     )
 
 
@@ -233,7 +235,7 @@ def _doubled(stuck: Stuck) -> Diagnostic | None:
         return None
     hint, replacement = _DOUBLED[both]
     message = f"`{both}` is not an operator of the language"
-    fix = Fix(span, replacement) if replacement else None
+    fix = replacing(span, replacement) if replacement else None
     return Diagnostic("E0101", message, span, hint=hint, fix=fix)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from nnc.frontend.diagnostics import SourceError, render_all, to_json
+from nnc.frontend.diagnostics import SourceError
+from nnc.frontend.lsp import to_json
+from nnc.frontend.rendering import render_all
 from nnc.runtime.errors import UserError
 
 if TYPE_CHECKING:

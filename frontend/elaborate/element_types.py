@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
-from nnc.frontend.diagnostics import nearest
 from nnc.frontend.elaborate.convert import Operand, common_type, natural_type, strong_type, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
@@ -27,6 +26,7 @@ from nnc.frontend.elaborate.values import (
     describe,
     is_poisoned,
 )
+from nnc.frontend.names import nearest
 from nnc.ir import scalar
 from nnc.ir.span import Span
 from nnc.ir.types import DType

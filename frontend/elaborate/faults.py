@@ -6,9 +6,11 @@ of a file is looked at, and one mistake is told once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from nnc.frontend.diagnostics import Diagnostic, Fix, nearest
+from nnc.frontend.diagnostics import Diagnostic
+from nnc.frontend.edits import Fix, replacing
+from nnc.frontend.names import nearest
 from nnc.ir.span import Span
 
 
@@ -41,12 +43,26 @@ def fault(
     notes: Iterable[str] = (),
     hint: str | None = None,
     fix: Fix | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> Fault:
-    """Return the fault to raise; related places that have no span become notes."""
+    """Return the fault to raise; related places that have no span become notes.
+
+    ``about`` are facts by name for whoever looks for a fix (``Diagnostic.about``).
+    """
     places = [(s, t) for s, t in related if s is not None]
     extra = [t for s, t in related if s is None]
     return Fault(
-        Diagnostic(code, message, span, label, tuple(places), (*notes, *extra), hint=hint, fix=fix)
+        Diagnostic(
+            code,
+            message,
+            span,
+            label,
+            tuple(places),
+            (*notes, *extra),
+            hint=hint,
+            fix=fix,
+            about=tuple((name, str(value)) for name, value in (about or {}).items()),
+        )
     )
 
 
@@ -57,4 +73,4 @@ def did_you_mean(
     close = nearest(word, known)
     if close is None:
         return None, None
-    return f"did you mean {close}?", Fix(span, close) if span is not None else None
+    return f"did you mean {close}?", replacing(span, close) if span is not None else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnc.frontend import ast
-from nnc.frontend.diagnostics import Fix, nearest
 from nnc.frontend.elaborate.elaborator import Elaborator
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
@@ -130,12 +129,11 @@ class Reader:
         seen: dict[str, Span] = {}
         for key in keys:
             if key.text not in names:
-                close = nearest(key.text, names)
+                hint, fix = did_you_mean(key.text, names, key.span)
                 raise fault(
                     "E0410", f"the model has no input or target {key}", key.span,
                     notes=[f"it has {', '.join(names)}"],
-                    hint=f"did you mean {close}?" if close else None,
-                    fix=Fix(key.span, close) if close else None,
+                    hint=hint, fix=fix,
                 )  # fmt: skip
             if key.text in seen:
                 raise fault("E0410", f"{key} is given twice", key.span, "the second",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nnc.frontend import ast
+from nnc.frontend.edits import replacing
 from nnc.frontend.elaborate.calls import apply, evaluate_arguments, parameters_of, resolve
 from nnc.frontend.elaborate.convert import Operand, to_node
-from nnc.frontend.elaborate.faults import Cascade, Fault, did_you_mean, fault
+from nnc.frontend.elaborate.faults import Cascade, Fault, fault
 from nnc.frontend.elaborate.parameters import Arguments
 from nnc.frontend.elaborate.values import Tensor, describe, is_poisoned
+from nnc.frontend.names import nearest
 from nnc.frontend.optimizers import Choice, Updates, chosen
 from nnc.frontend.patterns import fits
 from nnc.frontend.recipe.keys import Given, Key
@@ -32,13 +34,23 @@ def fitting(pattern: str, span: Span, among: Sequence[Parameter]) -> list[Parame
         paths = [p.path for p in among]
         if not paths:
             raise Cascade()
-        hint, fix = did_you_mean(pattern, paths, span)
-        if any(path.startswith(f"{pattern}.") for path in paths):
-            hint = f'write "{pattern}.**" for all that it holds'
+        meant = f"{pattern}.**"
+        hint = f'write "{meant}" for all that it holds'
+        if not any(path.startswith(f"{pattern}.") for path in paths):
+            meant = nearest(pattern, [*paths, *_holders(paths)]) or ""
+            hint = f'did you mean "{meant}"?'
+        fix = replacing(span, f'"{meant}"') if meant else None
         listed = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
         raise fault("E0406", f'the pattern "{pattern}" fits no parameter', span,
-                    notes=[f"there are {listed}"], hint=hint, fix=fix)  # fmt: skip
+                    notes=[f"there are {listed}"], hint=hint if fix else None, fix=fix)  # fmt: skip
     return found
+
+
+def _holders(paths: Iterable[str]) -> list[str]:
+    """Return the patterns that fit all that an instance holds, for every instance."""
+    parts = [path.split(".") for path in paths]
+    found = [".".join(p[:k]) for p in parts for k in range(1, len(p))]
+    return [f"{holder}.{end}" for holder in found for end in ("*", "**")]
 
 
 def by_pattern(expr: ast.Expr) -> list[tuple[str, Span, ast.Expr]]:

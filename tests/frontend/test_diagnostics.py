@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nnc.frontend.diagnostics import (
-    Diagnostic,
-    Diagnostics,
-    Fix,
-    SourceError,
-    nearest,
-    render,
-    render_all,
-    to_json,
-)
+from nnc.frontend.diagnostics import Diagnostic, Diagnostics, SourceError
+from nnc.frontend.edits import replacing
+from nnc.frontend.lsp import to_json
+from nnc.frontend.names import nearest
+from nnc.frontend.rendering import render, render_all
 from nnc.frontend.source import Source, sources_by_name
 
 TEXT = """\
@@ -164,7 +159,7 @@ def test_editors_count_from_zero_and_in_utf16() -> None:
     start = source.text.index("$")
     span = source.span(start, start + 1)
     found = to_json(
-        Diagnostic("E0102", "m", span, "l", ((span, "r"),), ("n",), "h", fix=Fix(span, "+")),
+        Diagnostic("E0102", "m", span, "l", ((span, "r"),), ("n",), "h", fix=replacing(span, "+")),
         {"s.nn": source},
     )
     place = {"start": {"line": 0, "character": 9}, "end": {"line": 0, "character": 10}}
@@ -175,7 +170,14 @@ def test_editors_count_from_zero_and_in_utf16() -> None:
         "notes": ["n"],
         "hint": "h",
         "label": "l",
-        "fix": {"range": place, "newText": "+"},
+        "fixes": [
+            {
+                "title": "write `+`",
+                "kind": "quickfix",
+                "isPreferred": True,
+                "edit": {"changes": {"s.nn": [{"range": place, "newText": "+"}]}},
+            }
+        ],
     }
 
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from nnc.frontend.diagnostics import SourceError, render_all
+from nnc.frontend.diagnostics import SourceError
 from nnc.frontend.elaborate import elaborate_model, load
+from nnc.frontend.rendering import render_all
 from nnc.frontend.source import Source
 
 PROGRAM = """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nnc.frontend.diagnostics import SourceError, render_all
+from nnc.frontend.diagnostics import SourceError
 from nnc.frontend.elaborate.model import elaborate
+from nnc.frontend.rendering import render_all
 from nnc.frontend.source import Source
 
 LONG = 100_000

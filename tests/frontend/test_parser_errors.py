@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nnc.frontend.diagnostics import Diagnostic, SourceError, render
+from nnc.frontend.diagnostics import Diagnostic, SourceError
+from nnc.frontend.edits import applied
 from nnc.frontend.parser import parse_anew as parse
+from nnc.frontend.rendering import render
 from nnc.frontend.source import Source
 
 
@@ -175,4 +177,4 @@ def test_fixes_mend_the_file() -> None:
         (found,) = errors(text)
         fix = found.fix
         assert fix is not None
-        parse(Source("m.nn", text[: fix.span.start] + fix.replacement + text[fix.span.end :]))
+        parse(Source("m.nn", applied(text, fix.edits)))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from support.source import compute, first_values, leaves_of, recipe_of
 
-from nnc.frontend.diagnostics import Diagnostic, SourceError, render
+from nnc.frontend.diagnostics import Diagnostic, SourceError
 from nnc.frontend.library import library_sources
 from nnc.frontend.patterns import fits
 from nnc.frontend.recipe import open_program
+from nnc.frontend.rendering import render
 from nnc.frontend.source import Source, sources_by_name
 from nnc.ir.model import Recipe
 from nnc.ir.types import DType

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from nnc.frontend import ast, notation
-from nnc.frontend.diagnostics import Diagnostic, render
+from nnc.frontend.diagnostics import Diagnostic
 from nnc.frontend.elaborate.builtins import NAMES
 from nnc.frontend.elaborate.elaborator import Elaborator
 from nnc.frontend.elaborate.faults import Fault
 from nnc.frontend.elaborate.scope import Binding, Body, Scope
 from nnc.frontend.elaborate.values import BuiltinValue, Int, Tensor, Value
 from nnc.frontend.parser import parse
+from nnc.frontend.rendering import render
 from nnc.frontend.source import Source
 from nnc.ir import build
 from nnc.ir.graph import Form, Graph, Node, Output

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nnc.frontend.diagnostics import Diagnostic, SourceError, render_all
+from nnc.frontend.diagnostics import Diagnostic, SourceError
 from nnc.frontend.elaborate import elaborate_model, load, pick_model
+from nnc.frontend.rendering import render_all
 from nnc.frontend.source import Source
 from nnc.ir.graph import Graph, Leaf, Output, postorder
 from nnc.ir.interpret import evaluate
