@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nnc.ir.build import elementwise
-from nnc.ir.expr import Apply, Expr, Position, Read, reads, sizes_in, walk
+from nnc.ir.expr import Apply, Expr, Loaded, Position, Read, reads, sizes_in, walk
 from nnc.ir.graph import (
     Custom,
     Form,
@@ -24,7 +24,7 @@ from nnc.ir.graph import (
     postorder,
     with_inputs,
 )
-from nnc.ir.index import Size, axes_of, axis, dims_of
+from nnc.ir.index import Atom, Size, axes_of, axis, dim, dims_of, substitute_atoms
 from nnc.ir.scalar import make
 from nnc.passes.forms import axes_in, form_node
 
@@ -142,7 +142,7 @@ def _check_form(node: Node, form: Form, batch: str) -> None:
         _check_row_of_result(node, form, names[0], batch)
     elif form.reduce not in COMBINE:
         raise NotSplittable(node, f"{form.reduce} over {batch} does not combine across batches")
-    used = {a for s in _values(form) for a in axes_of(s)}
+    used = {a for s in _values(form) for a in axes_of(_without_loads(s))}
     if names[0] in used and not _reads_row(node):
         raise NotSplittable(node, f"the place of a row within {batch} is used as a number")
     if rows and any(batch in dims_of(s) for s in form_sizes(form)):
@@ -165,6 +165,15 @@ def _values(form: Form) -> Iterator[Size]:
     for expr in (form.body, form.where):
         if expr is not None:
             yield from (e.index for e in walk(expr) if isinstance(e, Position))
+
+
+def _without_loads(size: Size) -> Size:
+    """Return ``size`` with a dim in place of each integer loaded: its subscripts are no numbers."""
+
+    def change(atom: Atom) -> Size:
+        return dim("loaded") if isinstance(atom, Loaded) else atom.rebuild(change)
+
+    return substitute_atoms(size, change)
 
 
 def _reads_row(node: Node) -> bool:

@@ -60,7 +60,16 @@ def spread() -> Node:
     return build.reduce(build.elementwise("mul", seen, top), [0], "sum")
 
 
-METRICS = {f.__name__: f for f in (accuracy, perplexity, scaled_inside, spread)}
+def whole_numbers_as_values() -> Node:
+    """An element of a tensor of whole numbers is a number, though its subscript is the row."""
+    label = scalar.position(build.loaded(LABELS, 0, B))
+    body = scalar.mul(scalar.cast(label, F64), build.read(LOGITS, 1, B, 0))
+    return build.form([("b", BATCH)], [], body, [LABELS, LOGITS], (), reduce="sum")
+
+
+METRICS = {
+    f.__name__: f for f in (accuracy, perplexity, scaled_inside, spread, whole_numbers_as_values)
+}
 
 
 @pytest.mark.parametrize("name", METRICS)
