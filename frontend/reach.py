@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nnc.ir.expr import Apply, Expr, Read
-from nnc.ir.graph import Custom, Form, Leaf, Node, Reshape, postorder
+from nnc.ir.graph import Custom, Derivative, Form, Leaf, Node, Reshape, postorder
 
 _FLAT = frozenset({
     "stop_gradient", "floor", "ceil", "round", "eq", "ne", "lt", "le", "gt", "ge", "and", "or",
@@ -33,6 +33,21 @@ def unreached(goals: Sequence[Node], paths: Iterable[str]) -> Iterator[tuple[str
             yield path, [n for n in reached if any(i in lost for i in n.inputs)]
 
 
+def cut_off(goal: Node, by: Node) -> list[Node] | None:
+    """Return where the gradient of ``goal`` by another node ends, None where it arrives.
+
+    Of a node that ``goal`` is not made from there are none.
+    """
+    key = by.op if isinstance(by.op, Leaf) else None
+    reached = _reached([goal])
+    if any(n is by or (key is not None and n.op == key) for n in reached):
+        return None
+    order = postorder([goal])
+    starts = {n for n in order if n is by or (key is not None and n.op == key)}
+    lost = _dependents(order, *starts).difference(reached) if starts else set()
+    return [n for n in reached if any(i in lost for i in n.inputs)]
+
+
 def _reached(goals: Sequence[Node]) -> dict[Node, None]:
     """Return the nodes that a gradient reaches, in the order in which it does."""
     found: dict[Node, None] = dict.fromkeys(goals)
@@ -45,8 +60,8 @@ def _reached(goals: Sequence[Node]) -> dict[Node, None]:
     return found
 
 
-def _dependents(order: Sequence[Node], leaf: Node) -> set[Node]:
-    found = {leaf}
+def _dependents(order: Sequence[Node], *leaves: Node) -> set[Node]:
+    found = set(leaves)
     for node in order:
         if any(i in found for i in node.inputs):
             found.add(node)
@@ -56,7 +71,7 @@ def _dependents(order: Sequence[Node], leaf: Node) -> set[Node]:
 def _differentiable(node: Node) -> Iterator[Node]:
     """Yield the operands that a node's gradient passes to."""
     match node.op:
-        case Reshape():
+        case Reshape() | Derivative():  # a derivative is made from all that its scalar is
             yield from node.inputs
         case Custom(_, gradients):
             pairs = zip(node.inputs[1:], gradients, strict=True)

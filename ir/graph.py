@@ -78,7 +78,15 @@ class Custom:
     gradients: tuple[Node | None, ...]
 
 
-Op: TypeAlias = Union[Leaf, Literal, Form, Reshape, Custom]  # noqa: UP007 - matched at run time
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """The gradient of the float scalar ``inputs[0]`` by the tensor ``inputs[1]`` it is made from.
+
+    ``passes/derivatives.py`` puts what computes it in its place, before any other pass.
+    """
+
+
+Op: TypeAlias = Union[Leaf, Literal, Form, Reshape, Custom, Derivative]  # noqa: UP007 - matched at run time
 
 
 @dataclass(frozen=True, eq=False, slots=True)

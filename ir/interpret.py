@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nnc.ir import index as sizes
-from nnc.ir.graph import Custom, Form, Graph, Leaf, Literal, Node, Reshape, postorder
+from nnc.ir.graph import Custom, Derivative, Form, Graph, Leaf, Literal, Node, Reshape, postorder
 from nnc.ir.index import Dim, Poly, Size, dims_of
 from nnc.ir.interpret_form import IndexFault, Operand, evaluate_form
 from nnc.ir.scalar import numbers
@@ -130,6 +130,8 @@ def _compute(
         case Reshape():
             shape = tuple(sizes.evaluate(s, dims) for s in type.shape)
             return done[node.inputs[0]].reshape(shape)
+        case Derivative():
+            raise InterpretError(f"the derivative {_name(node)} is to be expanded first")
         case Custom():
             return done[node.inputs[0]]
         case Form() as form:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nnc.ir.expr import Apply, Const, Expr, Loaded, Number, Position, Read, walk
-from nnc.ir.graph import Custom, Form, Graph, Leaf, Literal, Node, Reshape
+from nnc.ir.graph import Custom, Derivative, Form, Graph, Leaf, Literal, Node, Reshape
 from nnc.ir.index import Atom, Axis, Dim, FloorDiv, Mod, Poly, Size
 from nnc.ir.text_parse import INFIX, RESERVED, GraphSyntaxError, parse_graph
 from nnc.ir.types import TensorType
@@ -94,6 +94,8 @@ def _op(node: Node, operands: list[str], numbers: dict[Node, int]) -> str:
             return f"leaf {_place(space, name)}"
         case Literal(values):
             return f"literal [{', '.join(_number(v) for v in values)}]"
+        case Derivative():
+            return f"derivative {', '.join(operands)}"
         case Reshape():
             return f"reshape {', '.join(operands)}"
         case Custom(name, gradients):

@@ -12,6 +12,7 @@ from nnc.ir.expr import Const, Expr, Loaded, Number, Position, Read
 from nnc.ir.graph import (
     REDUCTIONS,
     Custom,
+    Derivative,
     Form,
     Graph,
     Leaf,
@@ -220,6 +221,10 @@ class _Parser:
                 return Literal(tuple(self.listed(self.number, "[", "]"))), ()
             case "reshape":
                 return Reshape(), (self.node(),)
+            case "derivative":
+                y = self.node()
+                self.expect(",")
+                return Derivative(), (y, self.node())
             case "custom":
                 name = json.loads(self.kind("string").text)
                 inputs = self.listed(self.node, "(", ")")

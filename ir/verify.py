@@ -14,6 +14,7 @@ from nnc.ir.expr import Apply, Const, Expr, Loaded, Number, Position, Read, load
 from nnc.ir.graph import (
     REDUCTIONS,
     Custom,
+    Derivative,
     Form,
     Graph,
     Leaf,
@@ -85,6 +86,8 @@ def verify_node(node: Node, known: tuple[Size, ...], *, bounds: bool) -> None:
         case Reshape():
             _require(count == 1, "a reshape has one operand")
             _check_reshape(node.inputs[0].type, node.type)
+        case Derivative():
+            _check_derivative(node)
         case Custom():
             _check_custom(node.op, node)
         case Form() as form:
@@ -140,6 +143,13 @@ def _check_custom(op: Custom, node: Node) -> None:
     for source, gradient in zip(node.inputs[1:], op.gradients, strict=True):
         fits = gradient is None or gradient.type == source.type
         _require(fits, f"a gradient {gradient and gradient.type} for {source.type}")
+
+
+def _check_derivative(node: Node) -> None:
+    _require(len(node.inputs) == 2, "a derivative is of one tensor by another")
+    y, x = (i.type for i in node.inputs)
+    _require(y.shape == () and y.dtype.is_float, f"a derivative of {y}, no float scalar")
+    _require(x.dtype.is_float and node.type == x, f"{node.type} for a derivative by {x}")
 
 
 class _Forms:

@@ -19,9 +19,9 @@ from nnc.ir.index import Size, axis, dim
 from nnc.ir.loops import Buffer
 from nnc.ir.model import Model, Named, Parameter, Recipe, Update
 from nnc.ir.types import DType, TensorType
-from nnc.passes.autodiff import NotDifferentiable, gradients
 from nnc.passes.flatten import flatten
 from nnc.passes.split_batch import NotSplittable, Split, split_batch
+from nnc.runtime.differentiate import expanded, gradients_of
 from nnc.runtime.names import ROWS
 from nnc.runtime.summary import Summary
 
@@ -78,6 +78,7 @@ def place(parameters: Sequence[Parameter]) -> tuple[tuple[Placed, ...], int]:
 
 def assemble(model: Model, recipe: Recipe | None) -> Assembly:
     """Build every entry of a program: infer and evaluate, and with a recipe those of training."""
+    model, recipe = expanded(model, recipe)
     out = Assembly(model)
     _declare_model(out)
     facts = tuple(f for r in model.requirements for f in r.facts)
@@ -221,7 +222,7 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
     results = [Output("loss", n.name, n.node) for n in mode.losses]
     for o in results:
         out.add("loss", o.name, o.node.type, "output")
-    for item, g in zip(out.placed, _gradients(goal, wrt, facts), strict=True):
+    for item, g in zip(out.placed, gradients_of(goal, wrt, facts), strict=True):
         results.append(Output("gradient", item.parameter.path, g))
     results += [Output("state", u.name, u.node) for u in mode.updates]
     out.graphs["gradient"] = Graph("gradient", tuple(results), facts)
@@ -231,21 +232,6 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
         out.graphs["reset"] = reset
     _accumulation(out)
     _epoch(out, total.type.dtype)
-
-
-def _gradients(goal: Node, wrt: Sequence[Node], facts: tuple[Size, ...]) -> list[Node]:
-    """Differentiate the loss. Raises SourceError for what has no derivative."""
-    try:
-        return gradients(goal, wrt, facts)
-    except NotDifferentiable as fault:
-        error = Diagnostic(
-            code="E0502",
-            message="the loss cannot be differentiated through this",
-            span=fault.node.span,
-            label=str(fault),
-            hint="stop_gradient(...) keeps the derivative from passing here",
-        )
-        raise SourceError([error]) from None
 
 
 @dataclass(frozen=True, slots=True)

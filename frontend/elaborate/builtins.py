@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
-from nnc.frontend.elaborate import arrangement, casts, mathematics, random, reductions
+from nnc.frontend.elaborate import arrangement, casts, derivative, mathematics, random, reductions
 from nnc.frontend.elaborate.convert import Operand, common_type, lift
 from nnc.frontend.elaborate.elaborator import later
 from nnc.frontend.elaborate.faults import did_you_mean, fault
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
     from nnc.frontend.elaborate.scope import Scope
 
-LATER = ("grad", "copy", "whole", "check_gradient", "sort", "top_k")
+LATER = ("copy", "whole", "check_gradient", "sort", "top_k")
 """Functions of the language that this version of the compiler does not have."""
 
 
@@ -237,6 +237,7 @@ TABLE: dict[str, Signature] = {
     "max": Signature(("x", "y", "axis", "keep"), 1, _extreme),
     "min": Signature(("x", "y", "axis", "keep"), 1, _extreme),
     "pow": Signature(("x", "y"), 2, _power),
+    "grad": Signature(("y", "x"), 2, derivative.grad),
     "stop_gradient": Signature(("x",), 1, _stop_gradient),
     **{name: Signature(("x", "axis", "keep"), 1, _reduction) for name in reductions.NAMES},
     "var": Signature(("x", "axis", "keep", "sample"), 1, _reduction),

@@ -11,8 +11,10 @@ from nnc.frontend.elaborate import builtins
 from nnc.frontend.elaborate.convert import Operand, varies_over_box
 from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.given import lying_in, settle_results
 from nnc.frontend.elaborate.parameters import (
     Arguments,
+    Within,
     bind_config,
     bind_tensors,
     configure,
@@ -61,7 +63,8 @@ def call(elab: Elaborator, scope: Scope, node: ast.Call, expected: Shape | None)
         expected = given_shape(elab, scope, func)
         func = func.base
     callee = resolve(elab, scope, func)
-    arguments = evaluate_arguments(elab, scope, node, parameters_of(callee))
+    params, within = parameters_of(callee), _within(scope, callee, node)
+    arguments = evaluate_arguments(elab, scope, node, params, within)
     return apply(elab, scope, callee, arguments, node, expected)
 
 
@@ -152,15 +155,21 @@ def evaluate_arguments(
     scope: Scope,
     node: ast.Call | ast.Train,
     params: Sequence[ast.Parameter],
+    within: Within | None = None,
 ) -> Arguments:
-    """Evaluate the arguments of a call from left to right, each for its parameter."""
+    """Evaluate the arguments of a call from left to right, each for its parameter.
+
+    ``within`` gives the scope of an argument, by the name of its parameter.
+    """
     types = {p.name.text: p.type for p in params}
-    placed = [*types.values(), *(None for _ in node.args)]
-    positional = tuple(elab.argument(a, scope, t) for a, t in zip(node.args, placed, strict=False))
-    named = {
-        k.name.text: (k.name, elab.argument(k.value, scope, types.get(k.name.text)))
-        for k in node.kwargs
-    }
+
+    def given(expr: ast.Expr, name: str) -> Operand:
+        home = within(scope, expr, name) if within is not None else scope
+        return elab.argument(expr, home, types.get(name))
+
+    placed = [*types, *("" for _ in node.args)]
+    positional = tuple(given(a, name) for a, name in zip(node.args, placed, strict=False))
+    named = {k.name.text: (k.name, given(k.value, k.name.text)) for k in node.kwargs}
     if len(named) < len(node.kwargs):
         texts = [k.name.text for k in node.kwargs]
         twice = next(k for k in node.kwargs if texts.count(k.name.text) > 1)
@@ -186,7 +195,8 @@ def _stage(
         callee = resolve(elab, scope, stage.func)
         params = parameters_of(callee)
         piped = 0 if isinstance(callee, LayerValue) else 1
-        arguments = evaluate_arguments(elab, scope, stage, params[piped:])
+        within = _within(scope, callee, stage)
+        arguments = evaluate_arguments(elab, scope, stage, params[piped:], within)
         if isinstance(callee, LayerValue):
             made = instantiate(elab, scope, callee, arguments, stage)
             return apply(elab, scope, made, Arguments((operand,)), stage, expected)
@@ -251,6 +261,7 @@ def run_function(
     inner = Scope(body, function.home, box=scope.box if _on_elements(arguments) else None)
     with elab.applying(name, site.span):
         bind_tensors(elab, name, decl.params, inner, arguments, site.span)
+        settle_results(elab, inner, decl.params, site)
         declare_results(elab, inner, results(decl.result), expected)
         given = {p.name.text: inner.names[p.name.text].value for p in decl.params}
         value = run_body(elab, inner, decl.body, decl.result, site.span)
@@ -279,9 +290,24 @@ def body_of(
     """Return the body of a declaration, about to be run."""
     sites = elab.site_tables.get(decl)
     if sites is None:
-        sites = site_names(decl.body, lambda callee: is_layer(home, callee))
-        elab.site_tables[decl] = sites
+        makers = _makers(decl)
+
+        def layers(callee: ast.Expr) -> bool:
+            own = isinstance(callee, ast.Name) and callee.id in makers
+            return own or is_layer(home, callee)
+
+        sites = elab.site_tables[decl] = site_names(decl.body, layers)
     return Body(f"{kind} {decl.name}", kind, path, trace, sites)
+
+
+def _makers(decl: ast.Fn | ast.Layer | ast.Optimizer | ast.Schedule) -> set[str]:
+    """Return the names of config that is a layer still without its own config."""
+    lists = (*decl.params, *(() if isinstance(decl, ast.Fn) else decl.config))
+    return {
+        p.name.text
+        for p in lists
+        if isinstance(p.type, ast.TensorTypeExpr) and p.type.name.text == "layer"
+    }
 
 
 def is_layer(home: Scope, callee: ast.Expr) -> bool:
@@ -339,12 +365,21 @@ def instantiate(
     name = layer.decl.name.text
     inner = Scope(layer.home.body, layer.home)
     _config_is_first(layer, arguments, site.span)
-    config = bind_config(elab, name, layer.decl.config, inner, arguments, site.span)
+    within = _within(scope, layer, site)
+    config = bind_config(elab, name, layer.decl.config, inner, arguments, site.span, within)
     local = scope.body.sites.get(site) or name
     path = scope.body.path_of(local)
     if path is not None:
         elab.claim(path, site, site.span)
     return Instance(replace(layer, config=config), path, scope.body.place(local), site.span)
+
+
+def _within(scope: Scope, callee: Value, site: ast.Expr) -> Within | None:
+    """Return where layers lie that are made as the config of a layer called at ``site``."""
+    if not isinstance(callee, LayerValue):
+        return None
+    holder = scope.body.path_of(scope.body.sites.get(site) or callee.decl.name.text)
+    return lambda home, expr, name: lying_in(home, expr, name, holder, is_layer)
 
 
 def _config_is_first(layer: LayerValue, arguments: Arguments, span: Span) -> None:
@@ -382,6 +417,7 @@ def run_instance(
             assert layer.config is not None
             inner.bind(param.name, layer.config[param.name.text], "config")
         bind_tensors(elab, decl.name.text, decl.params, inner, arguments, site.span)
+        settle_results(elab, inner, (*decl.config, *decl.params), site)
         return run_body(elab, inner, decl.body, decl.result, site.span)
 
 

@@ -48,7 +48,8 @@ class Elaborator:
     ``starting`` tells that a first value is being made, which is drawn once, not at each step;
     ``differentiating`` that a written gradient is. ``multiples`` are symbolic dims required to be
     a multiple of a number, and ``dividing`` the requirements that say so. ``frozen`` are the paths
-    of instances whose parameters are all frozen: they run as at inference.
+    of instances whose parameters are all frozen: they run as at inference. ``probed`` has what
+    layers and functions give that were applied only to see whether they fit.
     """
 
     precision: DType
@@ -72,6 +73,7 @@ class Elaborator:
     taken: set[str] = field(default_factory=set)
     frozen: frozenset[str] = frozenset()
     site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
+    probed: dict[object, Value] = field(default_factory=dict)
 
     # for the other parts of the frontend ----------------------------------------------------------
 

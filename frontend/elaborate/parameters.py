@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, stretch, to_node
-from nnc.frontend.elaborate.elaborator import later, wrong_value
+from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.element_types import settle, typed, unknown_type
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
@@ -21,6 +21,7 @@ from nnc.frontend.elaborate.values import (
     Element,
     Float,
     FunctionValue,
+    Instance,
     Int,
     LayerValue,
     ListValue,
@@ -39,6 +40,10 @@ from nnc.ir.span import Span
 
 if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
+
+
+Within: TypeAlias = "Callable[[Scope, ast.Expr, str], Scope]"
+"""Gives the scope of what is given for a config: of a scope, the expression and the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +105,20 @@ def count(n: int, thing: str) -> str:
 
 def bind_config(
     elab: Elaborator, owner: str, params: Sequence[ast.Parameter], scope: Scope,
-    arguments: Arguments, span: Span,
+    arguments: Arguments, span: Span, within: Within | None = None,
 ) -> dict[str, Value]:  # fmt: skip
-    """Bind config, whose values are known at compile time, in ``scope``; return them by name."""
+    """Bind config, whose values are known at compile time, in ``scope``; return them by name.
+
+    ``within`` gives the scope of the default of a config, by its name.
+    """
     given = assign(owner, params, arguments, span)
     config: dict[str, Value] = {}
     for param in params:
         operand = given.get(param.name.text)
         if operand is None:
             assert param.default is not None
-            operand = elab.argument(param.default, scope, param.type)
+            home = within(scope, param.default, param.name.text) if within is not None else scope
+            operand = elab.argument(param.default, home, param.type)
         value = constant(elab, param, operand)
         scope.bind(param.name, value, "config")
         config[param.name.text] = value
@@ -150,9 +159,7 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
     """Return a value that is no tensor as its declared type. Raises Fault where it is not of it."""
     value = operand.value
     if isinstance(declared, ast.CallableType):
-        if declared.kind.text == "layer" or isinstance(value, LayerValue):
-            raise later("a layer as config", declared.span)
-        kind = "fn"
+        kind = declared.kind.text
     elif isinstance(declared, ast.TensorTypeExpr):
         kind = declared.name.text
         if declared.dims is not None:
@@ -166,7 +173,7 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             return Float(float(size))
         case "float", Int(size):
             return Element(scalar.cast(scalar.position(size), elab.precision), weak=True)
-        case "fn", FunctionValue() | BuiltinValue():
+        case (("fn" | "layer"), FunctionValue() | BuiltinValue() | Instance()):
             return value
         case "any", Int() | Float() | Bool():
             return value
@@ -178,10 +185,16 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             return ConstantSchedule(number)
         case "schedule", Int(size) if isinstance(size, int):
             return ConstantSchedule(float(size))
-        case ("layer", _) | ("fn", LayerValue()):
-            raise later("a layer as config", operand.span)
+        case "layer", LayerValue() if isinstance(declared, ast.TensorTypeExpr):
+            return value
+        case (("fn" | "layer"), LayerValue()):
+            from nnc.frontend.elaborate.given import not_made
+
+            raise not_made(value, operand)
     if kind not in CONFIG_TYPES and kind not in NAMED:
-        raise unknown_type(declared.name if isinstance(declared, ast.TensorTypeExpr) else None)
+        raise unknown_type(
+            declared.name if isinstance(declared, ast.TensorTypeExpr) else declared.kind
+        )
     raise wrong_value(_article(kind), value, operand.span)
 
 
@@ -192,6 +205,7 @@ def _article(kind: str) -> str:
         "bool": "true or false",
         "text": "a text",
         "fn": "a function",
+        "layer": "a layer",
         "schedule": "a number or a schedule",
     }.get(kind, f"a value of type {kind}")
 

@@ -17,13 +17,15 @@ Resolve = Callable[[ast.Expr], bool]
 def site_names(root: ast.Node, is_layer: Resolve) -> dict[ast.Node, str]:
     """Return the name of each call in a body: ``linear``, ``linear_2``, ... in source order.
 
-    ``fc = linear(10)`` makes an instance that is called ``fc`` and does not count.
+    ``fc = linear(10)`` makes an instance that is called ``fc`` and does not count. Nor does what
+    is made as the config of another layer, which lies there: ``stack(linear(10))``.
     """
     names = dict(_bound(root, is_layer))
+    config = set(_config(root, is_layer))
     found = [
         (callee.span.start, node, base)
         for node, callee in _calls(root)
-        if node not in names and (base := called_name(callee)) is not None
+        if node not in names and node not in config and (base := called_name(callee)) is not None
     ]
     counts: dict[str, int] = {}
     for _, node, base in sorted(found, key=lambda item: item[0]):
@@ -55,6 +57,25 @@ def _bound(root: ast.Node, is_layer: Resolve) -> Iterator[tuple[ast.Node, str]]:
             for target, value in zip(node.targets, values, strict=True):
                 if isinstance(value, ast.Call) and is_layer(value.func):
                     yield value, target.name.text
+
+
+def _config(root: ast.Node, is_layer: Resolve) -> Iterator[ast.Call]:
+    for node in ast.walk(root):
+        if isinstance(node, ast.Call) and is_layer(node.func):
+            for given in (*node.args, *(k.value for k in node.kwargs)):
+                yield from (made for made in made_in(given) if is_layer(made.func))
+
+
+def made_in(expr: ast.Expr) -> Iterator[ast.Call]:
+    """Yield the calls whose result may be the value of an expression."""
+    match expr:
+        case ast.Call():
+            yield expr
+        case ast.IfExpr(_, yes, no):
+            yield from made_in(yes)
+            yield from made_in(no)
+        case _:
+            pass
 
 
 def _calls(root: ast.Node) -> Iterator[tuple[ast.Node, ast.Node]]:
