@@ -197,5 +197,21 @@ def explain(code: str) -> None:
     run(code)
 
 
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Look among the names of this file first."
+)
+@click.option("--source", is_flag=True, help="Print the declaration as it is written.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print all of it as one page.")
+@JSON
+@reported
+def doc(name: str | None, **options: Any) -> None:
+    """Tell what NAME means and where it is written; without NAME, list every name."""
+    from nnc.runtime.doc import doc as run
+
+    run(name, **options)
+
+
 def _named(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "config": dict(options.get("config", ()))}
