@@ -29,10 +29,12 @@ lint: $(STAMP)   ## check format, style and types
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/mypy
+	$(BIN)/nnc fmt --check $(LINTED)
 
 format: $(STAMP) ## format the code
 	$(BIN)/ruff format $(LINTED)
 	$(BIN)/ruff check --fix $(LINTED)
+	$(BIN)/nnc fmt $(LINTED)
 
 bench: $(STAMP)  ## compare with PyTorch and JAX, where they are installed
 	$(BIN)/python -m benchmarks.run

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nnc.frontend import ast, cache
 from nnc.frontend.diagnostics import Diagnostics
 from nnc.frontend.source import Source
 from nnc.frontend.tables import grammar_text
 from nnc.frontend.tree_data import SCHEMA, from_data, to_data
+
+if TYPE_CHECKING:
+    from lark import Token, Tree
 
 
 def parse(source: Source) -> ast.File:
@@ -25,6 +30,11 @@ def parse(source: Source) -> ast.File:
 
 def parse_anew(source: Source) -> ast.File:
     """Return the syntax tree of a source. Raises SourceError as ``parse`` does."""
+    return parse_tree(source)[1]
+
+
+def parse_tree(source: Source) -> tuple[Tree[Token], ast.File]:
+    """Return Lark's tree, which has every token, and ours. Raises SourceError as ``parse`` does."""
     from nnc.frontend.brackets import repair
     from nnc.frontend.builder import Builder
     from nnc.frontend.reader import Reader, check_depth
@@ -36,6 +46,6 @@ def parse_anew(source: Source) -> ast.File:
         file = Builder(source, repaired.original, diagnostics).build(tree)
         check_depth(file, diagnostics)
         diagnostics.check()
-        return file
+        return tree, file
     diagnostics.check()
     raise AssertionError("a parse that fails reports why")

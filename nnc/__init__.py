@@ -13,13 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnc.frontend.diagnostics import SourceError
+    from nnc.frontend.layout import format_source
     from nnc.runtime.errors import UserError
     from nnc.runtime.net import Net
     from nnc.runtime.open import compile, load
     from nnc.runtime.train import Epoch, History
 
 __version__ = "0.1.0"
-__all__ = ["Epoch", "History", "Net", "SourceError", "UserError", "compile", "load"]
+__all__ = [
+    "Epoch",
+    "History",
+    "Net",
+    "SourceError",
+    "UserError",
+    "compile",
+    "format_source",
+    "load",
+]
 
 _HOME = {
     "compile": "nnc.runtime.open",
@@ -29,6 +39,7 @@ _HOME = {
     "Epoch": "nnc.runtime.train",
     "UserError": "nnc.runtime.errors",
     "SourceError": "nnc.frontend.diagnostics",
+    "format_source": "nnc.frontend.layout",
 }
 
 

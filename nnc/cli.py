@@ -188,6 +188,17 @@ def inspect(file: Path, **options: Any) -> None:
 
 
 @main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 names what would change.")
+@click.option("--diff", is_flag=True, help="Change nothing; print what would change.")
+def fmt(files: tuple[Path, ...], **options: bool) -> None:
+    """Lay out model files in the one style. FILES may be folders, or - for standard input."""
+    from nnc.runtime.format_files import format_files
+
+    sys.exit(format_files(files, **options))
+
+
+@main.command()
 @click.argument("code")
 @reported
 def explain(code: str) -> None:
