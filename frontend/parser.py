@@ -24,7 +24,7 @@ def parse(source: Source) -> ast.File:
     if kept is not None:
         return from_data(kept, source.name)
     file = parse_anew(source)
-    cache.store("trees", key, to_data(file))
+    cache.save("trees", key, to_data(file))
     return file
 
 

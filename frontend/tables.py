@@ -53,7 +53,7 @@ def _store(key: str, made: Lark) -> None:
     # what is not plain data is given anew at each load
     plain = (str, int, list, tuple, type(None))
     data["options"] = {k: v for k, v in data["options"].items() if isinstance(v, plain)}
-    cache.store("grammar", key, _plain((data, memo)))
+    cache.save("grammar", key, _plain((data, memo)))
 
 
 def _plain(value: Any) -> Any:

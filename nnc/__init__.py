@@ -9,6 +9,7 @@ probs = net(image=images)["probs"]
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from nnc.runtime.train import Epoch, History
 
 __version__ = "0.1.0"
+__began__ = time.time_ns()
+"""When this process began to load the compiler; files changed since are not what it runs."""
+
 __all__ = [
     "Epoch",
     "History",

@@ -224,5 +224,30 @@ def doc(name: str | None, **options: Any) -> None:
     run(name, **options)
 
 
+@main.group()
+def cache() -> None:
+    """Tell of the compile cache, or empty it."""
+
+
+@cache.command()
+@JSON
+@reported
+def info(as_json: bool) -> None:
+    """Print where the cache lies and what it holds, by kind."""
+    from nnc.runtime.cache import info as run
+
+    run(as_json=as_json)
+
+
+@cache.command()
+@JSON
+@reported
+def clear(as_json: bool) -> None:
+    """Remove every entry: the next start compiles anew."""
+    from nnc.runtime.cache import clear as run
+
+    run(as_json=as_json)
+
+
 def _named(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "config": dict(options.get("config", ()))}

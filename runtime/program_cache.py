@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nnc.backends.llvm import cache as files
+from nnc.ir import sources, store
 from nnc.ir.model import DataSource
 from nnc.runtime.manifest import Compiled, Manifest, decode, encode
 
+KIND = "program"
+STAGES = ("frontend", "grammar", "ir", "passes", "backends", "runtime")
+"""What a program depends on beside its own text: the whole compiler."""
 LENGTH = 8
 """Bytes before the header that say how long it is."""
 
@@ -35,13 +35,17 @@ class Made:
 
 def key_of(text: str, folder: Path | None, target: str, machine: str, choice: Any) -> str:
     """Return the key of a program; ``choice`` is the config and which model and recipe."""
+    import llvmlite
+    import numpy as np
+
     what = json.dumps(choice, sort_keys=True, default=repr)
-    return files.key("program", text, str(folder), target, machine, what, compiler())
+    libraries = f"{llvmlite.__version__} {np.__version__}"
+    return store.key(text, str(folder), target, machine, what, libraries, sources.running(*STAGES))
 
 
 def find(key: str) -> Made | None:
     """Return the program kept under ``key`` if every file it imports is as it was."""
-    payload = files.load(key)
+    payload = store.load(KIND, key)
     if payload is None:
         return None
     try:
@@ -53,6 +57,7 @@ def find(key: str) -> Made | None:
         found = about["source"]
         source = DataSource(found["kind"], found["arguments"]) if found is not None else None
     except (ValueError, KeyError, TypeError, AttributeError):
+        store.discard(KIND, key)
         return None
     if not isinstance(manifest, Manifest):
         return None
@@ -61,6 +66,8 @@ def find(key: str) -> Made | None:
 
 def keep(key: str, made: Made, imports: Iterable[Path]) -> None:
     """Keep a program for the next time, if its data source can be written down."""
+    if not sources.unchanged(*STAGES):
+        return
     source = made.source
     about = {
         "manifest": encode(made.compiled.manifest),
@@ -70,7 +77,7 @@ def keep(key: str, made: Made, imports: Iterable[Path]) -> None:
         else {"kind": source.kind, "arguments": _plain(source.arguments)},
     }
     header = json.dumps(about).encode()
-    files.store(key, len(header).to_bytes(LENGTH, "little") + header + made.compiled.code)
+    store.store(KIND, key, len(header).to_bytes(LENGTH, "little") + header + made.compiled.code)
 
 
 def _plain(value: Any) -> Any:
@@ -89,21 +96,3 @@ def digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-@cache
-def compiler() -> str:
-    """Return what changes whenever this compiler does: its files' names, sizes and times."""
-    root = Path(__file__).resolve().parent.parent
-    parts = [sys.version]
-    for stage in ("frontend", "grammar", "ir", "passes", "backends", "runtime"):
-        parts += sorted(_states(root / stage))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _states(folder: Path) -> Iterable[str]:
-    for base, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith((".py", ".nn", ".lark")):
-                state = os.stat(os.path.join(base, name))
-                yield f"{base}/{name} {state.st_size} {state.st_mtime_ns}"

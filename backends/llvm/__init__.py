@@ -5,11 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 
-from nnc.backends.llvm.cache import compilations
 from nnc.backends.llvm.entries import public_symbol
 from nnc.backends.llvm.loader import Loaded
 from nnc.backends.llvm.module import emit
-from nnc.backends.llvm.objects import LLVMError, assembly, compile_text
+from nnc.backends.llvm.objects import LLVMError, assembly, compilations, compile_text
 from nnc.backends.llvm.target import Target, choose, host
 from nnc.backends.llvm.team import settle, team
 from nnc.backends.llvm.values import EmitError

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
-from nnc.backends.llvm import cache
 from nnc.backends.llvm.target import Target
+from nnc.ir import store
+
+KIND = "object"
+OPTIONS: dict[str, Any] = {"opt": 2, "reloc": "pic", "codemodel": "small"}
+"""How LLVM makes code; the JIT's default model of code would be the large one."""
+
+_compiled = 0
+_lock = threading.Lock()
 
 
 class LLVMError(Exception):
@@ -30,7 +38,7 @@ def machine(target: Target) -> Any:
     ready()
     try:
         return binding.Target.from_triple(target.triple).create_target_machine(
-            cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
+            cpu=target.cpu, features=target.features, **OPTIONS
         )
     except RuntimeError as error:
         raise LLVMError(f"no code can be made for {target.triple}: {error}") from error
@@ -57,9 +65,22 @@ def compile_text(text: str, target: Target) -> bytes:
 
     from nnc import __version__
 
-    versions = (__version__, llvmlite.__version__)
-    name = cache.key(text, target.triple, target.cpu, target.features, *versions)
-    return cache.fetch(name, lambda: bytes(machine(target).emit_object(_verified(text))))
+    versions = (__version__, llvmlite.__version__, repr(OPTIONS))
+    name = store.key(text, target.triple, target.cpu, target.features, *versions)
+    return store.fetch(KIND, name, lambda: _compile(text, target))
+
+
+def _compile(text: str, target: Target) -> bytes:
+    global _compiled  # noqa: PLW0603 - a counter of the process
+    made = bytes(machine(target).emit_object(_verified(text)))
+    with _lock:
+        _compiled += 1
+    return made
+
+
+def compilations() -> int:
+    """Return how often this process has compiled, rather than found, something."""
+    return _compiled
 
 
 def assembly(text: str, target: Target) -> str:
