@@ -217,6 +217,7 @@ KEYS: dict[str, Note] = {
     "optimizer": Note(
         'optimizer = adam(lr = 1e-3), or { "pattern" = ... }', "What changes the parameters."
     ),
+    "minimize": Note("minimize = fit, or (fit, small)", "The losses to minimise; all without it."),
     "batch": Note("batch = 64", "The rows of a step; 32 without it."),
     "epochs": Note("epochs = 30", "How often training goes over the data."),
     "steps": Note("steps = 1000", "How many steps training has, instead of epochs."),

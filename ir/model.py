@@ -30,7 +30,9 @@ class Parameter:
 class Port:
     """An ``input`` or ``target``: dims of ``type`` may be symbolic.
 
-    ``low`` and ``high`` (exclusive) bound whole-number data, from ``in low..high``.
+    ``low`` and ``high`` (exclusive) bound whole-number data, from ``in low..high``. ``trains`` and
+    ``infers`` tell whether losses and metrics, and whether outputs, are made from it or from a size
+    that it alone brings: where not, none need be given.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Port:
     low: Size | None = None
     high: Size | None = None
     span: Span | None = None
+    trains: bool = True
+    infers: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +134,41 @@ class DataSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One of the steps that take turns in training, ``times`` times in a row, a batch each.
+
+    It minimises the sum of the losses ``minimize`` by ``updates``, and runs those ``buffers``'
+    updates. Optimizers count its own steps, ``Leaf("system", f"step.{name}")`` where it has a
+    name; the one step of a plain recipe has none.
+    """
+
+    name: str
+    minimize: tuple[str, ...]
+    updates: tuple[Update, ...]
+    buffers: frozenset[str]
+    times: int = 1
+    clip_norm: float | None = None
+
+    def entry(self, name: str) -> str:
+        """Return what this step's own entry of the kind ``name`` is called."""
+        return f"{name}.{self.name}" if self.name else name
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """A ``train`` block, checked. ``settings`` holds the plain keys (epochs, batch, seed, ...)."""
+    """A ``train`` block, checked. ``settings`` holds the plain keys (epochs, batch, seed, ...).
+
+    ``steps`` take turns, in their order; there is at least one.
+    """
 
     name: str
     model: Model
     data: DataSource | None
-    updates: tuple[Update, ...]
+    steps: tuple[Step, ...]
     settings: Mapping[str, Any]
     span: Span | None = None
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The updates of all steps."""
+        return tuple(u for step in self.steps for u in step.updates)

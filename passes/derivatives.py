@@ -42,8 +42,10 @@ def expand_model(model: Model, recipe: Recipe | None) -> tuple[Model, Recipe | N
     )
     if recipe is not None:
         settings = {k: change(v) if isinstance(v, Node) else v for k, v in recipe.settings.items()}
-        updates = tuple(_update(u, change) for u in recipe.updates)
-        recipe = replace(recipe, model=model, updates=updates, settings=settings)
+        steps = tuple(
+            replace(s, updates=tuple(_update(u, change) for u in s.updates)) for s in recipe.steps
+        )
+        recipe = replace(recipe, model=model, steps=steps, settings=settings)
     return model, recipe
 
 

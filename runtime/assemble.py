@@ -13,17 +13,17 @@ from itertools import groupby
 
 from nnc.frontend.diagnostics import Diagnostic, SourceError
 from nnc.ir import build
-from nnc.ir.expr import Loaded, Position, Read
-from nnc.ir.graph import Form, Graph, Leaf, Node, Output, postorder, with_inputs
-from nnc.ir.index import Size, axis, dim
+from nnc.ir.graph import Graph, Leaf, Node, Output, postorder, with_inputs
+from nnc.ir.index import Size
 from nnc.ir.loops import Buffer
-from nnc.ir.model import Model, Named, Parameter, Recipe, Update
+from nnc.ir.model import Model, Named, Parameter, Recipe, Step, Update
 from nnc.ir.types import DType, TensorType
 from nnc.passes.flatten import flatten
 from nnc.passes.split_batch import NotSplittable, Split, split_batch
+from nnc.runtime.batches import add_epoch
 from nnc.runtime.differentiate import expanded, gradients_of
-from nnc.runtime.names import ROWS
 from nnc.runtime.summary import Summary
+from nnc.runtime.turns import Turn
 
 ALIGN_BYTES = 64
 
@@ -48,6 +48,7 @@ class Assembly:
     slots: tuple[str, ...] = ()
     summaries: tuple[Summary, ...] = ()
     notes: list[str] = field(default_factory=list)
+    turns: tuple[Turn, ...] = ()
 
     def add(
         self,
@@ -131,7 +132,9 @@ def _reset(out: Assembly, recipe: Recipe) -> Graph | None:
         if not _blockwise(out, u)
         for slot in u.slots
     ]
-    for segment in segments(out, recipe.updates):
+    zero = build.full((), 0, DType.I64)
+    results += [Output("system", s.entry("step"), zero) for s in recipe.steps if s.name]
+    for segment in (s for step in recipe.steps for s in segments(out, step.updates)):
         for slot in segment.updates[0].slots:
             flat = flatten([slot.init], _shape(segment.updates[0]), segment.size, {})
             assert flat is not None, "the first value of an elementwise slot is elementwise"
@@ -214,24 +217,39 @@ def _not_divisible(item: Named, fault: NotSplittable, batch: str) -> Diagnostic:
 
 
 def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
-    mode = out.model.training
-    wrt = [leaf_of(p) for p in out.placed]
-    total = add_all([n.node for n in mode.losses])
-    regularised = recipe.settings.get("regularize_node")
-    goal = build.elementwise("add", total, regularised) if regularised is not None else total
-    results = [Output("loss", n.name, n.node) for n in mode.losses]
-    for o in results:
-        out.add("loss", o.name, o.node.type, "output")
-    for item, g in zip(out.placed, gradients_of(goal, wrt, facts), strict=True):
-        results.append(Output("gradient", item.parameter.path, g))
-    results += [Output("state", u.name, u.node) for u in mode.updates]
-    out.graphs["gradient"] = Graph("gradient", tuple(results), facts)
-    out.graphs["update"] = _update(out, recipe)
+    out.turns = tuple(Turn(s.name, s.times, s.minimize) for s in recipe.steps)
+    for loss in out.model.training.losses:
+        out.add("loss", loss.name, loss.node.type, "output")
+    for step in recipe.steps:
+        name = step.entry("gradient")
+        out.graphs[name] = Graph(name, _gradient(out, recipe, step, facts), facts)
+        name = step.entry("update")
+        out.graphs[name] = Graph(name, _update(out, step))
     reset = _reset(out, recipe)
     if reset is not None:
         out.graphs["reset"] = reset
     _accumulation(out)
-    _epoch(out, total.type.dtype)
+    add_epoch(out, recipe)
+
+
+def _gradient(
+    out: Assembly, recipe: Recipe, step: Step, facts: tuple[Size, ...]
+) -> tuple[Output, ...]:
+    """Losses of a step, their gradients by what it moves, and the new values of buffers."""
+    mode = out.model.training
+    losses = [n for n in mode.losses if n.name in step.minimize]
+    moved = {u.path for u in step.updates}
+    placed = [p for p in out.placed if p.parameter.path in moved]
+    goal = add_all([n.node for n in losses])
+    regularised = recipe.settings.get("regularize_node")
+    if regularised is not None:
+        goal = build.elementwise("add", goal, regularised)
+    found = gradients_of(goal, [leaf_of(p) for p in placed], facts)
+    return (
+        *(Output("loss", n.name, n.node) for n in losses),
+        *(Output("gradient", p.parameter.path, g) for p, g in zip(placed, found, strict=True)),
+        *(Output("state", u.name, u.node) for u in mode.updates if u.name in step.buffers),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +262,7 @@ class Segment:
 
     def name(self) -> str:
         """The segment's name within the blocks that share the trainables' layout."""
-        return f"*{self.offset}"
+        return f"*{self.offset}+{self.size}"
 
     def slot(self, name: str) -> str:
         """The name of this segment's part of the block of an optimizer slot."""
@@ -281,21 +299,23 @@ def _shape(update: Update) -> tuple[Size, ...]:
     return update.new_weight.type.shape
 
 
-def _update(out: Assembly, recipe: Recipe) -> Graph:
+def _update(out: Assembly, step: Step) -> tuple[Output, ...]:
     results: list[Output] = []
-    clip = recipe.settings.get("clip_norm")
-    scale = _clip_scale(out, float(clip)) if clip is not None else None
-    blocks = segments(out, recipe.updates)
+    clip = step.clip_norm
+    scale = _clip_scale(out, step, clip) if clip is not None else None
+    blocks = segments(out, step.updates)
     for segment in blocks:
         results += _segment_update(out, segment, scale)
     together = {u.path for s in blocks for u in s.updates}
-    for update in recipe.updates:
+    for update in step.updates:
         if update.path not in together:
             results += _single_update(out, update, scale)
-    count = build.leaf("system", "step", TensorType(DType.I64))
     one = build.full((), 1, DType.I64)
-    results.append(Output("system", "step", build.elementwise("add", count, one)))
-    return Graph("update", tuple(results))
+    for name in dict.fromkeys(("step", step.entry("step"))):
+        count = build.leaf("system", name, TensorType(DType.I64))
+        out.add("system", name, count.type, "state")
+        results.append(Output("system", name, build.elementwise("add", count, one)))
+    return tuple(results)
 
 
 def _segment_update(out: Assembly, segment: Segment, scale: Node | None) -> list[Output]:
@@ -336,15 +356,19 @@ def _single_update(out: Assembly, update: Update, scale: Node | None) -> list[Ou
     return [Output("state", t, n) for t, n in zip(targets, nodes, strict=True)]
 
 
-def _clip_scale(out: Assembly, limit: float) -> Node:
-    """Return min(1, limit / (norm + 1e-6)) of the norm over all gradients together.
+def _clip_scale(out: Assembly, step: Step, limit: float) -> Node:
+    """Return min(1, limit / (norm + 1e-6)) of the norm over all of a step's gradients together.
 
     Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
     block = out.layout["gradient:*"]
     kind = TensorType(block.dtype, block.extents)
-    g = build.leaf("gradient", "*", kind)
-    norm = build.elementwise("sqrt", build.reduce(build.elementwise("mul", g, g), (0,), "sum"))
+    leaves = [build.leaf("gradient", "*", kind)]
+    if len(step.updates) < len(out.placed):  # the block holds what other steps left, too
+        leaves = [build.leaf("gradient", u.path, u.new_weight.type) for u in step.updates]
+    squares = [build.elementwise("mul", g, g) for g in leaves]
+    sums = [build.reduce(s, tuple(range(s.type.rank)), "sum") for s in squares]
+    norm = build.elementwise("sqrt", add_all(sums))
 
     def number(value: float) -> Node:
         return build.full((), value, block.dtype)
@@ -394,64 +418,6 @@ def _accumulation(out: Assembly) -> None:
     merge = Output("gradient", "*", build.elementwise("add", held, new))
     out.graphs["hold"] = Graph("hold", (hold,))
     out.graphs["merge"] = Graph("merge", (merge,))
-
-
-def _epoch(out: Assembly, loss: DType) -> None:
-    """Entries between the steps of ``steps``: ``gather`` the next batch, ``record`` its loss.
-
-    Without a dim to cut data along there is nothing to gather: each step takes all of it.
-    """
-    model = out.model
-    if model.batch is None:
-        _record(out, loss, 1)
-        return
-    start = build.leaf("system", "start", TensorType(DType.I64))
-    order = build.leaf("data", "*order", TensorType(DType.I64, (dim(ROWS),)))
-    out.add("system", "start", start.type, "state")
-    out.add("data", "*order", order.type, "input")
-    results: list[Output] = []
-    rows = dim(model.batch)
-    for port in model.ports:
-        shape = port.type.shape
-        if not shape or shape[0] != rows:
-            continue
-        kind = TensorType(port.type.dtype, (dim(ROWS), *shape[1:]))
-        data = build.leaf("data", port.name, kind)
-        out.add("data", port.name, kind, "input")
-        results.append(Output("input", port.name, _gathered(data, order, start, port.type)))
-    advanced = build.form((), (), position_sum(0, rows), (start,), (), dtype=DType.I64)
-    results.append(Output("system", "start", advanced))
-    out.graphs["gather"] = Graph("gather", tuple(results))
-    _record(out, loss, rows)
-
-
-def position_sum(operand: int, rows: Size) -> Position:
-    """Return the scalar ``operand + rows`` as a subscript's value."""
-    return Position(Loaded(Read(operand, (), DType.I64)).as_poly() + rows)
-
-
-def _gathered(data: Node, order: Node, start: Node, kind: TensorType) -> Node:
-    axes = tuple((f"i{k}", extent) for k, extent in enumerate(kind.shape))
-    place = Loaded(Read(2, (), DType.I64)).as_poly() + axis("i0")
-    row = Loaded(Read(1, (place,), DType.I64)).as_poly()
-    rest = tuple(axis(name) for name, _ in axes[1:])
-    body = Read(0, (row, *rest), kind.dtype)
-    out = tuple(axis(name) for name, _ in axes)
-    return Node(Form(axes, out, "none", body), (data, order, start), kind, None, data.name)
-
-
-def _record(out: Assembly, loss: DType, rows: Size) -> None:
-    """Add the step's loss, weighted by its rows, to a running sum in f64."""
-    names = [n.name for n in out.model.training.losses]
-    results: list[Output] = []
-    for name in names:
-        total = build.leaf("system", f"sum.{name}", TensorType(DType.F64))
-        out.add("system", f"sum.{name}", total.type, "state")
-        value = build.cast(build.leaf("loss", name, TensorType(loss)), DType.F64)
-        weight = build.form((), (), Position(rows), (), (), dtype=DType.I64)
-        weighed = build.elementwise("mul", value, build.cast(weight, DType.F64))
-        results.append(Output("system", f"sum.{name}", build.elementwise("add", total, weighed)))
-    out.graphs["record"] = Graph("record", tuple(results))
 
 
 # ---------------------------------------------------------------------------------- helpers

@@ -17,6 +17,7 @@ from nnc.passes.lower import LowerOptions, lower
 from nnc.passes.pipeline import optimize
 from nnc.runtime.assemble import Assembly, assemble
 from nnc.runtime.names import TURNS
+from nnc.runtime.turns import Turn
 
 if TYPE_CHECKING:
     from nnc.backends.base import Backend
@@ -27,7 +28,29 @@ SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "micro": ("gather", "gradient", "record"),
     "turn": ("gather", "gradient", "update", "record"),
 }
-"""Entries that run others, one after the other. ``steps`` repeats ``turn``."""
+"""Entries that run others, one after the other. ``steps`` repeats ``turn``.
+
+Where steps with names take turns, each has its own of all these (``gradient.critic``, but one
+``gather``), and ``cycle`` repeats one round of all their turns.
+"""
+TURN = "turn"
+CYCLE = "round"
+
+
+def sequences_of(steps: Sequence[Turn]) -> dict[str, tuple[str, ...]]:
+    """Return the parts of each entry that runs others, for the steps that take turns."""
+
+    def own(part: str, step: Turn) -> str:
+        return part if part == "gather" else step.entry(part)
+
+    found = {
+        step.entry(name): tuple(own(part, step) for part in parts)
+        for step in steps
+        for name, parts in SEQUENCES.items()
+    }
+    if len(steps) > 1:
+        found[CYCLE] = tuple(p for s in steps for p in found[s.entry(TURN)] * s.times)
+    return found
 
 
 def graphs_of(assembly: Assembly, entries: Collection[str] | None = None) -> dict[str, Graph]:
@@ -41,22 +64,31 @@ def graphs_of(assembly: Assembly, entries: Collection[str] | None = None) -> dic
 
 def loops_of(assembly: Assembly, graphs: Mapping[str, Graph]) -> loops.Program:
     """Lower graphs to loops, and join the entries that consist of others."""
-    parts = {n: [p for p in SEQUENCES[n] if p in graphs] for n in SEQUENCES}
-    options = LowerOptions(sequences=parts if "update" in graphs else {})
+    sequences = sequences_of(assembly.turns)
+    parts = {n: [p for p in found if p in graphs] for n, found in sequences.items()}
+    options = LowerOptions(sequences=parts)
     program = lower(assembly.model.name, graphs, list(assembly.layout.values()), options)
     return with_steps(program)
 
 
+def repeated(entry: str) -> str:
+    """Return what an entry is called that repeats ``entry``; itself where nothing repeats it."""
+    kind, dot, step = entry.partition(".")
+    return {TURN: "steps", CYCLE: "cycle"}.get(kind, kind) + dot + step
+
+
 def with_steps(program: loops.Program) -> loops.Program:
-    """Replace the entry ``turn``, where there is one, by ``steps``, which repeats it."""
+    """Replace each entry ``turn`` by ``steps``, which repeats it, and ``round`` by ``cycle``."""
     entries = list(program.entries)
     for k, entry in enumerate(entries):
-        if entry.name == "turn":
+        name = repeated(entry.name)
+        if name != entry.name:
             again = (*entry.steps, loops.Barrier())
             repeat = loops.Repeat("turn", Dim(TURNS).as_poly(), again)
-            entries[k] = loops.Entry("steps", (*entry.dims, TURNS), (repeat,))
-            return replace(program, dims=(*program.dims, TURNS), entries=tuple(entries))
-    return program
+            entries[k] = loops.Entry(name, (*entry.dims, TURNS), (repeat,))
+    if entries == list(program.entries):
+        return program
+    return replace(program, dims=(*program.dims, TURNS), entries=tuple(entries))
 
 
 def compile_model(
@@ -103,8 +135,6 @@ def manifest_of(
         )
         for entry in program.entries
     }
-    trained = "step" in entries
-    losses = [n.name for n in model.training.losses]
     return Manifest(
         name=model.name,
         target=target,
@@ -121,7 +151,7 @@ def manifest_of(
         entries=entries,
         sites=program.sites,
         summaries=assembly.summaries,
-        losses=tuple(losses) if trained else (),
+        turns=assembly.turns,
         seed=seed,
         settings=plain_settings(recipe.settings) if recipe is not None else {},
     )

@@ -18,6 +18,7 @@ from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import address
 from nnc.runtime.names import ROWS, TURNS
 from nnc.runtime.totals import Totals
+from nnc.runtime.turns import turn_at
 
 CONTIGUOUS_ALIGNED = 0x101
 """NumPy's flags C_CONTIGUOUS and ALIGNED."""
@@ -127,7 +128,8 @@ class Executor:
 
     def checked(self, arrays: Mapping[str, object], kinds: tuple[str, ...]) -> dict[str, Array]:
         """Check arrays against the ports of these kinds and return them contiguous."""
-        needed = [p.name for p in self.ports.values() if p.kind in kinds]
+        used = [p for p in self.ports.values() if (p.trains if "target" in kinds else p.infers)]
+        needed = [p.name for p in used if p.kind in kinds]
         check_names(arrays, self.ports, needed)
         return {name: admit(self.ports[name], arrays[name]) for name in arrays}
 
@@ -169,14 +171,14 @@ class Executor:
     def step(self, arrays: Mapping[str, object]) -> dict[str, float]:
         """Take one training step on one batch; return its losses by name."""
         with self.instance.lock:
-            if "step" not in self._again:
-                self.need_training()
-            bound = self._run("step", arrays, ("input", "target"))
-            return {name: float(bound.outputs[f"loss:{name}"]) for name in self.manifest.losses}
+            self.need_training()
+            turn, _ = turn_at(self.manifest.turns, self.step_count())
+            bound = self._run(turn.entry("step"), arrays, ("input", "target"))
+            return {name: float(bound.outputs[f"loss:{name}"]) for name in turn.losses}
 
     def need_training(self) -> None:
         """Raise UserError where the program was compiled without a recipe."""
-        if "step" not in self.manifest.entries:
+        if not self.manifest.turns:
             raise UserError(
                 "E0642",
                 "this program cannot train",
@@ -240,6 +242,7 @@ class Executor:
         """Begin the sums of losses anew."""
         for name in self.manifest.losses:
             self._system(f"sum.{name}", 0.0)
+            self._system(f"rows.{name}", 0.0)
 
     def draw_from(self, split: Split, order: Order) -> None:
         """Set the rows that the following steps draw from, and the order they are drawn in."""
@@ -247,7 +250,8 @@ class Executor:
         if staged != self._staged:
             self._staging.clear()
         self._split, self._order, self._staged = split, order, staged
-        self._dims = bind(self.ports.values(), {**split.cut, **split.whole})
+        arrays = {**split.cut, **split.whole}
+        self._dims = bind([self.ports[name] for name in arrays], arrays)
         self._addresses = {f"data:{name}": address(array) for name, array in split.cut.items()}
         if split.cut:
             self._addresses["data:*order"] = address(order)
@@ -259,18 +263,21 @@ class Executor:
         self._split = self._order = None
         self._addresses = {}
 
-    def loss_sums(self) -> dict[str, float]:
-        """Return the sum of each loss over the rows of this epoch so far."""
-        return {
-            name: float(self.instance.tensor(f"system:sum.{name}")) for name in self.manifest.losses
-        }
+    def losses(self) -> dict[str, float]:
+        """Return the mean of each loss over the rows of this epoch so far that it was taken on."""
+        found: dict[str, float] = {}
+        for name in self.manifest.losses:
+            rows = float(self.instance.tensor(f"system:rows.{name}"))
+            if rows:
+                found[name] = float(self.instance.tensor(f"system:sum.{name}")) / rows
+        return found
 
     def steps(self, batch: int, count: int, start: int, accumulate: int) -> None:
         """Take ``count`` steps of ``accumulate`` batches each, from row ``start`` of the order."""
         with self.instance.lock:
             if accumulate == 1:
                 self._system("start", start)
-                self._draw("steps", batch, count)
+                self._take(batch, count)
                 return
             group = batch * accumulate
             for first in range(start, start + count * group, group):
@@ -281,25 +288,40 @@ class Executor:
         with self.instance.lock:
             if rows <= batch:
                 self._system("start", start)
-                self._draw("steps", rows, 1)
+                self._take(rows, 1)
                 return
             sizes = [batch] * (rows // batch) + ([rows % batch] if rows % batch else [])
             self._accumulated(sizes, start)
 
+    def _take(self, batch: int, count: int) -> None:
+        """Take steps from here on, whosever turn each is; whole rounds are one native call."""
+        turns = self.manifest.turns
+        rounds = sum(t.times for t in turns)
+        while count > 0:
+            turn, left = turn_at(self.manifest.turns, self.step_count())
+            if len(turns) > 1 and turn is turns[0] and left == turn.times and count >= rounds:
+                self._draw("cycle", batch, count // rounds)
+                count %= rounds
+            else:
+                run = count if len(turns) == 1 else min(left, count)
+                self._draw(turn.entry("steps"), batch, run)
+                count -= run
+
     def _accumulated(self, sizes: list[int], start: int) -> None:
+        turn, _ = turn_at(self.manifest.turns, self.step_count())
         total = sum(sizes)
         seen = 0
         for number, rows in enumerate(sizes):
             self._system("start", start + seen)
             self._system("row", seen)
-            self._draw("micro", rows, 1)
+            self._draw(turn.entry("micro"), rows, 1)
             self._system("weight", rows / total)
             self._system("keep", 0.0 if number == 0 else 1.0)
             last = number == len(sizes) - 1
             self.instance.run(self.instance.bind("merge" if last else "hold", {}))
             seen += rows
         self._system("row", 0)
-        self.instance.run(self.instance.bind("update", {}))
+        self.instance.run(self.instance.bind(turn.entry("update"), {}))
 
     def _draw(self, entry: str, batch: int, turns: int) -> None:
         split = self._split

@@ -108,14 +108,15 @@ def facts_of(opened: Opened) -> Facts:
     assembly = assemble(model, recipe)
     # without outputs, the losses tell how much there is to compute
     forward = "infer" if "infer" in assembly.graphs else "evaluate"
-    graphs = graphs_of(assembly, (forward, *MEASURED))
+    steps = [turn.entry("step") for turn in assembly.turns]
+    measured = [turn.entry(entry) for turn in assembly.turns for entry in MEASURED]
+    graphs = graphs_of(assembly, (forward, *measured))
     program = loops_of(assembly, graphs)
     dims = dict.fromkeys(model.dims, 1)
     if recipe is not None and model.batch is not None:
         dims[model.batch] = int(recipe.settings.get("batch", 1))
     lasting, added = divide_state(program.buffers, [p.path for p in model.parameters])
     infer_state, train_state = lay_out(lasting, {})[1], lay_out(added, {})[1]
-    trained = "step" in {e.name for e in program.entries}
     return Facts(
         name=model.name,
         parameters=tuple(
@@ -123,8 +124,8 @@ def facts_of(opened: Opened) -> Facts:
         ),
         multiply_adds=multiply_adds(graphs.get(forward), model.batch),
         dims=dims,
-        train_state=infer_state + train_state if trained else None,
-        train_scratch=_scratch(program, "step", dims) if trained else None,
+        train_state=infer_state + train_state if steps else None,
+        train_scratch=max((_scratch(program, step, dims) or 0 for step in steps), default=None),
         infer_state=infer_state,
         infer_scratch=_scratch(program, "infer", dims),
         notes=tuple(assembly.notes),

@@ -18,7 +18,7 @@ from nnc.passes.lower import fused_text
 from nnc.passes.math import expand
 from nnc.passes.pipeline import PIPELINE, optimize
 from nnc.runtime.assemble import Assembly, assemble
-from nnc.runtime.compile import SEQUENCES, graphs_of, loops_of
+from nnc.runtime.compile import graphs_of, loops_of, repeated, sequences_of
 from nnc.runtime.errors import UserError, nearest
 from nnc.runtime.open import Opened, backend_for, open_file, reading
 from nnc.runtime.report import table
@@ -27,8 +27,6 @@ STAGES = ("ast", "graph", "fused", "loops", "llvm", "asm")
 FIRST, LOWERED, LAST = "assemble", "lower", "expand"
 """What stands before the passes over the graph and after them, by the names of their results."""
 PASSES = (FIRST, *(step.name for step in PIPELINE), LOWERED, LAST)
-PARTS: Mapping[str, Sequence[str]] = {**SEQUENCES, "steps": SEQUENCES["turn"]}
-"""Entries without a graph of their own, and the entries that they run."""
 
 
 def inspect(
@@ -82,6 +80,8 @@ class Way:
     entry: str | None
     times: list[tuple[str, str, float, str]] = field(default_factory=list)
     """Entry (or nothing), step, seconds, and how large the result was."""
+    made: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The entries without a graph of their own, and those that they run."""
 
     def text(self, stage: str) -> str:
         """Return the text of one of the stages from ``graph`` on."""
@@ -132,7 +132,8 @@ class Way:
         with self._clock("", FIRST) as size:
             assembly = assemble(self.opened.model, self.opened.recipe)
             size.append(f"{sum(len(g.nodes()) for g in assembly.graphs.values())} nodes")
-        known = [*assembly.graphs, *_made(assembly.graphs)]
+        self.made = _made(assembly)
+        known = [*assembly.graphs, *self.made]
         _known(self.entry, known, "E0649", "entry")
         return assembly
 
@@ -167,7 +168,7 @@ class Way:
     def _chosen(self, graphs: Mapping[str, Graph]) -> dict[str, Graph]:
         if self.entry is None:
             return dict(graphs)
-        return {name: graphs[name] for name in PARTS.get(self.entry, (self.entry,))}
+        return {name: graphs[name] for name in self.made.get(self.entry, (self.entry,))}
 
     def _graphs_text(self, graphs: Mapping[str, Graph]) -> str:
         return "\n".join(print_graph(graph) for graph in self._chosen(graphs).values())
@@ -194,9 +195,14 @@ def _launched(steps: Sequence[loops.Step]) -> Iterator[str]:
                 pass
 
 
-def _made(graphs: Mapping[str, Graph]) -> list[str]:
-    """The entries that run others, of those that this program has."""
-    return [n for n, parts in PARTS.items() if n != "turn" and all(p in graphs for p in parts)]
+def _made(assembly: Assembly) -> dict[str, Sequence[str]]:
+    """The entries that run others, of those that this program has, and what they run."""
+    found: dict[str, Sequence[str]] = {}
+    for name, parts in sequences_of(assembly.turns).items():
+        there = tuple(dict.fromkeys(p for p in parts if p in assembly.graphs))
+        if len(there) == len(set(parts)):
+            found[repeated(name)] = there
+    return found
 
 
 def _check_stage(stage: str) -> None:

@@ -16,6 +16,7 @@ from nnc.ir.span import Span
 from nnc.ir.types import DType, TensorType
 from nnc.passes.plan import Live
 from nnc.runtime.summary import Summary
+from nnc.runtime.turns import Turn
 
 FORMAT = f"1.{RECORD_VERSION}"
 """What a built file was written as: the manifest's own version, and that of the call record."""
@@ -64,11 +65,16 @@ class Manifest:
     entries: Mapping[str, EntryInfo]
     sites: tuple[Site, ...]
     summaries: tuple[Summary, ...]
-    losses: tuple[str, ...]
+    turns: tuple[Turn, ...]
     seed: int
     settings: Mapping[str, Any]
     places: tuple[str, ...] = ()
     """File and line of each site."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of what training minimises; none where it cannot train."""
+        return tuple(dict.fromkeys(name for turn in self.turns for name in turn.losses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,7 @@ _CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         Manifest, EntryInfo, ParameterInfo, Check, Live, Summary, Buffer, Site, Port, Span,
-        TensorType, Const, Position, Apply,
+        TensorType, Const, Position, Apply, Turn,
     )
 }  # fmt: skip
 

@@ -175,7 +175,7 @@ class Net:
 
     def _ports(self) -> PortsOf:
         manifest = self._executor.manifest
-        return PortsOf(manifest.ports, manifest.batch)
+        return PortsOf([p for p in manifest.ports if p.trains], manifest.batch)
 
     def initialise(self, seed: int | None = None) -> None:
         """Draw the weights anew and forget all training."""

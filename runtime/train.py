@@ -89,9 +89,8 @@ def fit(
     while not plan.done(epoch, steps):
         began = time.perf_counter()
         limit = None if plan.steps is None else plan.steps - steps
-        taken, sums, rows = _epoch(executor, train, plan, limit, epoch, pace, on_progress)
+        taken, losses = _epoch(executor, train, plan, limit, epoch, pace, on_progress)
         steps += taken
-        losses = {name: value / rows for name, value in sums.items()}
         held = executor.evaluate(validation, plan.batch) if validation is not None else {}
         line = Epoch(
             epoch + 1, steps, sum(losses.values()), losses, held, time.perf_counter() - began
@@ -111,32 +110,32 @@ def _epoch(
     epoch: int,
     pace: Pace,
     report: Report | None,
-) -> tuple[int, dict[str, float], int]:
-    """Run one epoch, or up to ``limit`` steps of it; return steps, loss sums and rows seen."""
+) -> tuple[int, dict[str, float]]:
+    """Run one epoch, or up to ``limit`` steps of it; return steps and the mean of each loss."""
     draw = Draw(plan.seed, epoch, plan.batch, plan.accumulate)
     total = -(-train.rows // draw.group) if train.rows is not None else None
     count = min((n for n in (total, limit) if n is not None), default=None)
     executor.begin_epoch()
-    done = rows = 0
+    done = 0
     try:
         with closing(train.epoch(draw)) as portions:
             for portion in portions:
-                for steps, seen in _portion(executor, portion, plan, limit, done, pace):
-                    done, rows = done + steps, rows + seen
+                for steps in _portion(executor, portion, plan, limit, done, pace):
+                    done += steps
                     if report is not None:
-                        loss = sum(executor.loss_sums().values()) / rows
+                        loss = sum(executor.losses().values())
                         report(Progress(epoch + 1, plan.epochs, done, count, loss))
                 if done == limit:
                     break
-        return done, executor.loss_sums(), rows
+        return done, executor.losses()
     finally:
         executor.end_epoch()
 
 
 def _portion(
     executor: Executor, portion: Portion, plan: Plan, limit: int | None, done: int, pace: Pace
-) -> Iterator[tuple[int, int]]:
-    """Take the steps of a portion, as long as ``limit`` allows; yield (steps, rows) of each run."""
+) -> Iterator[int]:
+    """Take the steps of a portion, as long as ``limit`` allows; yield how many each run took."""
     group = portion.batch * plan.accumulate
     whole, rest = divmod(portion.rows, group)
     left = whole + 1 if limit is None else limit - done
@@ -145,10 +144,10 @@ def _portion(
     for run in pace.portions(min(whole, left)):
         executor.steps(portion.batch, run, start, plan.accumulate)
         start += run * group
-        yield run, run * group
+        yield run
     if rest and whole < left:
         executor.last_step(portion.batch, rest, start)
-        yield 1, rest
+        yield 1
 
 
 @dataclass

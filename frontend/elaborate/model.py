@@ -16,7 +16,7 @@ from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.files import Loader
 from nnc.frontend.elaborate.multiples import Multiples
-from nnc.frontend.elaborate.needs import targets_needed
+from nnc.frontend.elaborate.needs import settle_uses, targets_needed
 from nnc.frontend.elaborate.parameters import Arguments, bind_config
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import config_arguments, precision_type, settled_config
@@ -287,7 +287,7 @@ def elaborate_model(
             if not multiples.grow(*passes.multiples_found()):
                 break
     attempt.check()
-    return multiples.settle(model)
+    return settle_uses(multiples.settle(model))
 
 
 def _too_deep(decl: ast.Model) -> Diagnostic:

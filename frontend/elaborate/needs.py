@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from nnc.frontend.elaborate.faults import Fault, fault
 from nnc.ir.graph import Form, Leaf, Node, form_sizes, postorder
 from nnc.ir.index import Size, dims_of
-from nnc.ir.model import Named, Port
+from nnc.ir.model import Model, Named, Port
 
 
 def targets_needed(
@@ -37,6 +38,35 @@ def targets_needed(
                 related=[(port.span, "targets are given in training, not to infer")],
                 hint=f"if it is known whenever the model runs, declare it: input {port.name}",
             )
+
+
+def settle_uses(model: Model) -> Model:
+    """Return the model with what each port is there for."""
+    training, inference = model.training, model.inference
+    measured = (
+        *training.losses, *training.updates, *inference.losses, *inference.metrics,
+    )  # fmt: skip
+    trains = _used(measured, model.ports)
+    infers = _used(inference.outputs, [p for p in model.ports if p.kind == "input"])
+    ports = tuple(replace(p, trains=p.name in trains, infers=p.name in infers) for p in model.ports)
+    return replace(model, ports=ports)
+
+
+def _used(results: Iterable[Named], ports: Iterable[Port]) -> set[str]:
+    """Return the ports that results are made from, and those that alone bring a size in them."""
+    names: set[str] = set()
+    sizes: set[Size] = set()
+    for result in results:
+        read, found = _needs(result.node)
+        names |= read
+        sizes |= found
+    known = _all_dims(d for p in ports if p.name in names for d in p.type.shape)
+    missing = _all_dims(sizes) - known
+    for port in ports:
+        if missing & _all_dims(port.type.shape):
+            names.add(port.name)
+            missing -= _all_dims(port.type.shape)
+    return names
 
 
 def _needs(root: Node) -> tuple[set[str], set[Size]]:

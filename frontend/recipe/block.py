@@ -18,9 +18,10 @@ from nnc.frontend.elaborate.settings import precision_type
 from nnc.frontend.elaborate.types import working
 from nnc.frontend.reach import unreached
 from nnc.frontend.recipe.keys import Given
+from nnc.frontend.recipe.steps import Around, only_step, steps_of
 from nnc.frontend.recipe.table import KEYS, LATER
 from nnc.ir.graph import Leaf, Node, postorder
-from nnc.ir.model import Model, Named, Parameter, Recipe
+from nnc.ir.model import Model, Named, Parameter, Recipe, Step
 from nnc.ir.span import Span
 
 
@@ -54,6 +55,7 @@ class _Checker:
     precision: str | None
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     keys: dict[str, ast.Setting] = field(default_factory=dict)
+    blocks: list[ast.StepBlock] = field(default_factory=list)
 
     def run(self) -> Recipe:
         self._collect_keys()
@@ -68,16 +70,28 @@ class _Checker:
             model = self._frozen(settings, model, frozen)
         elab = self._elaborator(model)
         self._check_trains(elab, model)
-        rest = [n for n, row in KEYS.items() if row.of_model and n != "freeze"]
+        rest = [n for n, row in KEYS.items() if row.of_model and n not in self._apart]
         found = self._checked(rest, elab, model)
         penalty = found.pop("regularize", None)
-        _check_reach(elab, model, penalty)
+        updates = found.pop("optimizer", ())
+        around = Around(
+            elab, self._scope(), model, {**settings, **found}, self.keys.get("optimizer")
+        )
+        steps = steps_of(around, self.blocks) if self.blocks else only_step(around, updates)
+        for step in steps:
+            _check_reach(elab, model, step, penalty)
+        found.pop("minimize", None)
         self.diagnostics.check()
         if penalty is not None:
             settings["regularize_node"] = penalty
-        data, updates = found.pop("data", None), found.pop("optimizer", ())
+        data = found.pop("data", None)
         name = train_name(self.train)
-        return Recipe(name, model, data, updates, {**settings, **found}, self.train.span)
+        return Recipe(name, model, data, steps, {**settings, **found}, self.train.span)
+
+    @property
+    def _apart(self) -> tuple[str, ...]:
+        """Keys of the model that are not checked with the rest."""
+        return ("freeze", "optimizer") if self.blocks else ("freeze",)
 
     def _scope(self) -> Scope:
         body = Body(f"train {train_name(self.train)}", "file", None, "")
@@ -103,7 +117,7 @@ class _Checker:
     def _collect_keys(self) -> None:
         for entry in self.train.entries:
             if isinstance(entry, ast.StepBlock):
-                self._later("step blocks", entry.name.span)
+                self.blocks.append(entry)
                 continue
             key = entry.key
             if key.text in LATER:
@@ -193,7 +207,7 @@ class _Checker:
             message = f"nothing of {model.name} is left to train"
             why = "no parameter, or all are frozen"
             elab.report(fault("E0405", message, where, why))
-        if "optimizer" not in self.keys:
+        if "optimizer" not in self.keys and not self.blocks:
             hint = "add one: optimizer = adam(lr = 1e-3)"
             message = "this train block names no optimizer"
             elab.report(fault("E0405", message, where, hint=hint))
@@ -218,14 +232,17 @@ def _leaves(named: Sequence[Named]) -> list[Node]:
     return [n for n in postorder(item.node for item in named) if isinstance(n.op, Leaf)]
 
 
-def _check_reach(elab: Elaborator, model: Model, penalty: Node | None) -> None:
-    """Report parameters that training would leave as they are, and what cuts them off."""
-    goals = [item.node for item in model.training.losses]
+def _check_reach(elab: Elaborator, model: Model, step: Step, penalty: Node | None) -> None:
+    """Report parameters that a step would leave as they are, and what cuts them off."""
+    goals = [item.node for item in model.training.losses if item.name in step.minimize]
     if penalty is not None:
         goals.append(penalty)
     if not goals:
         return
-    spans = {p.path: p.span for p in model.parameters if p.trainable}
+    moved = {u.path for u in step.updates} if step.name else None
+    spans = {
+        p.path: p.span for p in model.parameters if p.trainable and (not moved or p.path in moved)
+    }
     causes: dict[tuple[str, tuple[Span, ...]], list[str]] = {}
     for path, cut in unreached(goals, spans):
         owner = path.rpartition(".")[0] or path
@@ -234,7 +251,8 @@ def _check_reach(elab: Elaborator, model: Model, penalty: Node | None) -> None:
     for (owner, places), paths in causes.items():
         what = "no gradient passes" if places else "no loss depends on it"
         pattern = paths[0] if len(paths) == 1 else f"{owner}.*"
-        elab.report(fault("E0411", f"training would never change {' and '.join(paths)}",
+        who = f"the step {step.name}" if step.name else "training"
+        elab.report(fault("E0411", f"{who} would never change {' and '.join(paths)}",
                           spans[paths[0]], what,
                           related=[(p, "the gradient ends here") for p in places[:3]],
                           hint=f'freeze = "{pattern}" if that is meant'))  # fmt: skip

@@ -139,7 +139,7 @@ class Reader:
                 raise fault("E0410", f"{key} is given twice", key.span, "the second",
                             related=[(seen[key.text], "the first")])  # fmt: skip
             seen[key.text] = key.span
-        missing = [port for port in self.ports if port.name not in seen]
+        missing = [port for port in self.ports if port.trains and port.name not in seen]
         if missing:
             raise fault("E0410", f"the data lacks {', '.join(p.name for p in missing)}", span,
                         related=[(missing[0].span, "declared here")])  # fmt: skip

@@ -84,8 +84,13 @@ def freeze(given: Given) -> set[str]:
 
 def optimizer(given: Given) -> tuple[Update, ...]:
     """Return the update of every parameter that is trained."""
+    return updates_of(given, trainable(given))
+
+
+def updates_of(given: Given, moved: Sequence[Parameter]) -> tuple[Update, ...]:
+    """Return the update of each of the parameters ``moved``."""
     rows: list[tuple[str, Choice | None]] = []
-    among = trainable(given) or list(given.model.parameters)
+    among = list(moved) or list(given.model.parameters)
     for pattern, place, value in by_pattern(given.expr):
         choice: Choice | None = None
         try:
@@ -97,7 +102,7 @@ def optimizer(given: Given) -> tuple[Update, ...]:
     updates: list[Update] = []
     left: list[str] = []
     maker = Updates(given.elab)
-    for parameter in trainable(given):
+    for parameter in moved:
         row = next((r for r in rows if fits(r[0], parameter.path)), None)
         if row is None:
             left.append(parameter.path)
