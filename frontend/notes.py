@@ -241,5 +241,23 @@ KEYS: dict[str, Note] = {
 READERS: dict[str, Note] = {
     "npz": Note('data = npz("file.npz", validation = 0.2)', "Arrays by name, as NumPy saves them."),
     "idx": Note('data = idx(image = "images.gz", label = "labels.gz")', "The format of MNIST."),
+    "npy": Note('data = npy(image = "x.npy", label = "y.npy")', "A mapped file for each array."),
+    "csv": Note(
+        'data = csv("file.csv", columns = { x = ["a", "b"], y = "kind" })',
+        "Columns by name; text labels become class numbers. Options: `delimiter`, `header`, "
+        "`allow_nan`, `memory`.",
+    ),
+    "parquet": Note(
+        'data = parquet("file.parquet", columns = { x = "pixels" })',
+        "Columns by name, streamed where they are larger than `memory`. Needs pyarrow.",
+    ),
+    "images": Note(
+        'data = images("folder", size = 64)',
+        "Images in folders of their class. Needs Pillow.",
+    ),
+    "tokens": Note(
+        'data = tokens("text.bin", window = 256)',
+        "Windows of token ids, and the ids that come next. Options: `stride`, `type`.",
+    ),
 }
 """The readers of data that a train block may name."""

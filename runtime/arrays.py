@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from nnc.ir.types import DType
 from nnc.runtime.errors import UserError, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Where = Callable[[tuple[int, ...]], str]
+"""Tells in words where an element of an array comes from: "in line 3 of 'a.csv', column 'y'"."""
 
 
 def check_names(given: Iterable[str], ports: Mapping[str, Port], needed: Iterable[str]) -> None:
@@ -38,11 +40,13 @@ def check_names(given: Iterable[str], ports: Mapping[str, Port], needed: Iterabl
         )
 
 
-def admit(port: Port, value: object) -> Array:
+def admit(port: Port, value: object, where: Where | None = None, *, finite: bool = False) -> Array:
     """Return ``value`` as a contiguous array of the port's element type.
 
     Floats go to any float type; whole numbers and truth values go wherever each value is kept
-    exactly. Anything else is refused with UserError, and so is a value outside ``in low..high``.
+    exactly. Anything else is refused with UserError, and so is a value outside ``in low..high``,
+    and one that is no number or infinite where all must be ``finite``. ``where`` tells in errors
+    where an element comes from.
     """
     try:
         array = np.asarray(value)
@@ -61,36 +65,71 @@ def admit(port: Port, value: object) -> Array:
             f"'{port.name}' has {array.ndim} dims where the model declares {port.type.rank}",
             (f"given: {list(array.shape)}", f"declared: {port.type}"),
         )
-    good = np.asarray(_converted(port, array, want), order="C")
-    return check_range(port, good if good.flags.aligned else good.copy())
+    good = np.asarray(_converted(port, array, want, where), order="C")
+    if finite and want.is_float:
+        _check_finite(port, good, where)
+    return check_range(port, good if good.flags.aligned else good.copy(), where)
 
 
-def _converted(port: Port, array: Array, want: DType) -> Array:
+def _check_finite(port: Port, array: Array, where: Where | None) -> None:
+    good = np.isfinite(array)
+    if not good.all():
+        place = first_of(~good)
+        raise UserError(
+            "E0616",
+            f"'{port.name}' holds {array[place]} {told(where, place)}",
+            ("training on it would make every weight not-a-number",),
+            "mend the data, or say allow_nan = true where it is read if the model expects it",
+        )
+
+
+def first_of(wrong: Array) -> tuple[int, ...]:
+    """Return the first place, in row-major order, at which ``wrong`` is true."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+
+
+def told(where: Where | None, place: tuple[int, ...]) -> str:
+    """Return where an element is, in words: by ``where``, or else by its subscripts."""
+    return where(place) if where is not None else f"at {list(place)}"
+
+
+def _converted(port: Port, array: Array, want: DType, where: Where | None) -> Array:
     if array.dtype == want.numpy:
         return array
     source = array.dtype.kind
+    wrong: Array
     if want.is_float:
         with np.errstate(over="ignore"):
             rounded = array.astype(want.numpy)
         if source == "f":
-            if np.array_equal(np.isinf(rounded), np.isinf(array)):
-                return rounded
-        elif np.array_equal(rounded.astype(array.dtype), array):
+            wrong = np.isinf(rounded) != np.isinf(array)
+        else:
+            wrong = rounded.astype(array.dtype) != array
+        if not wrong.any():
             return rounded
     elif want is DType.BOOL:
-        if source == "b" or np.isin(array, (0, 1)).all():
+        wrong = ~np.isin(array, (0, 1))
+        if source == "b" or not wrong.any():
             return array.astype(want.numpy)
     elif source in "biu":
         kept = array.astype(want.numpy)
-        if np.array_equal(kept, array) and (
-            array.size == 0 or (kept.min() < 0) == (array.min() < 0)
-        ):
+        wrong = (kept != array) | ((kept < 0) != (array < 0))
+        if not wrong.any():
             return kept
+    else:
+        wrong = array != np.floor(array)
+        wrong = wrong if wrong.any() else np.ones(array.shape, np.bool_)
+    note: tuple[str, ...] = ()
+    hint = f"convert it first, for example {port.name}.astype('{want.numpy}')"
+    if where is not None and wrong.any():
+        place = first_of(wrong)
+        note = (f"the first is {array[place]}, {where(place)}",)
+        hint = f"mend the data, or declare {port.name} with a type that keeps such values"
     raise UserError(
         "E0605",
         f"'{port.name}' holds {array.dtype} values that {want} cannot keep",
-        (f"the model declares {port.name}: {port.type}",),
-        f"convert it first, for example {port.name}.astype('{want.numpy}')",
+        (f"the model declares {port.name}: {port.type}", *note),
+        hint,
     )
 
 
@@ -105,7 +144,7 @@ def settled(port: Port, dims: Mapping[str, int]) -> Port:
     return replace(port, low=known(port.low), high=known(port.high))
 
 
-def check_range(port: Port, array: Array) -> Array:
+def check_range(port: Port, array: Array, where: Where | None = None) -> Array:
     """Return ``array``; raises UserError where a value lies outside the port's range.
 
     Ends that are no numbers are not looked at (see ``settled``).
@@ -117,10 +156,10 @@ def check_range(port: Port, array: Array) -> Array:
             continue
         wrong = outside(array, limit)
         if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            place = first_of(wrong)
             raise UserError(
                 "E0606",
-                f"'{port.name}' holds {array[place]} at {list(place)}, outside "
+                f"'{port.name}' holds {array[place]} {told(where, place)}, outside "
                 f"{port.low}..{port.high}",
                 ("the upper end of a range is not part of it",),
             )

@@ -20,6 +20,8 @@ from nnc.runtime.weights import make_folder, write_whole
 
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.json"
+CLASSES_FILE = "classes.json"
+"""The text labels of a run's data, by input or target, in the order of their numbers."""
 BUILT_SUFFIX = ".nnx"
 
 
@@ -47,6 +49,8 @@ def train(
         net.load(weights_file(weights))
     folder = out if out is not None else Path("runs") / file.stem
     make_folder(folder)
+    if net.splits().classes:
+        write_whole(folder / CLASSES_FILE, _json(net.splits().classes))
     began = time.perf_counter()
     total = epochs if epochs is not None else net.executor.manifest.settings.get("epochs")
     with Display(total if steps is None else None) as display:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnc.ir.model import Port
 from nnc.runtime.arrays import Array, admit, bind, check_names, check_range, settled
-from nnc.runtime.data.source import Order, Source, Split
+from nnc.runtime.data.source import Order, Portion, Source, Split
 from nnc.runtime.errors import UserError
 from nnc.runtime.instance import Bound, Instance
 from nnc.runtime.manifest import Manifest
@@ -194,20 +194,20 @@ class Executor:
             return {}
         totals = Totals(self.manifest.summaries)
         dims: dict[str, int] = {}
-        with closing(source.in_order(batch)) as splits:
-            for split in splits:
+        with closing(source.in_order(batch)) as portions:
+            for portion in portions:
                 # not held while rows are read: what reads them may use the program too
                 with self.instance.lock:
-                    dims = self._evaluate(split, batch, totals)
+                    dims = self._evaluate(portion, totals)
         with self.instance.lock:
             return self._finish(totals, dims)
 
-    def _evaluate(self, split: Split, batch: int, totals: Totals) -> dict[str, int]:
-        """Take rows in memory into ``totals``; return the dims of the last batch."""
+    def _evaluate(self, portion: Portion, totals: Totals) -> dict[str, int]:
+        """Take rows that come in their own order into ``totals``; return the last call's dims."""
         dims: dict[str, int] = {}
-        for start in range(0, split.rows, batch):
-            stop = min(start + batch, split.rows)
-            arrays = split.batch(start, stop)
+        for start in range(0, portion.rows, portion.batch):
+            stop = min(start + portion.batch, portion.rows)
+            arrays = portion.split.batch(start, stop)
             self._system("row", totals.rows)
             bound = self.call("evaluate", arrays)
             dims = bind([self.ports[name] for name in arrays], arrays)

@@ -6,6 +6,7 @@ import gzip
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,16 @@ ARCHIVE_FAULTS = (
 """What damaged, encrypted or unknown archives make NumPy and zipfile raise."""
 
 
-def locate(path: str, folders: list[Path]) -> Path:
-    """Return the file that ``path`` names, which must lie below one of ``folders``.
+def locate(path: str, folders: Sequence[Path], *, folder: bool = False) -> Path:
+    """Return the file (or ``folder``) that ``path`` names, which must lie below one of ``folders``.
 
     The first folder is that of the model file; the command may add others. Raises UserError for a
     path that leaves them, or where there is no such file.
     """
-    for folder in folders:
-        base = folder.resolve()
+    for allowed in folders:
+        base = allowed.resolve()
         found = (base / path).resolve()
-        if found.is_relative_to(base) and found.is_file():
+        if found.is_relative_to(base) and (found.is_dir() if folder else found.is_file()):
             return found
     if not folders:
         raise UserError(
@@ -41,7 +42,7 @@ def locate(path: str, folders: list[Path]) -> Path:
             "name a folder: nnc.compile(..., data_folders=[...])",
         )
     outside = all(not (f.resolve() / path).resolve().is_relative_to(f.resolve()) for f in folders)
-    searched = tuple(f"searched in {folder}" for folder in folders)
+    searched = tuple(f"searched in {allowed}" for allowed in folders)
     if outside:
         raise UserError(
             "E0611",
@@ -51,10 +52,22 @@ def locate(path: str, folders: list[Path]) -> Path:
         )
     raise UserError(
         "E0612",
-        f"there is no file '{path}'",
+        f"there is no {'folder' if folder else 'file'} '{path}'",
         searched,
         "data paths are relative to the model file; --data DIR adds a folder to search",
     )
+
+
+def check_inside(path: Path, folders: Sequence[Path]) -> None:
+    """Raise UserError for a file that, links followed, lies below none of ``folders``."""
+    found = path.resolve()
+    if not any(found.is_relative_to(allowed.resolve()) for allowed in folders):
+        raise UserError(
+            "E0611",
+            f"'{path}' leads outside the folder of the model file",
+            (f"it is a link to '{found}'",),
+            "copy what it leads to, or allow that folder with --data DIR",
+        )
 
 
 def read_npy(path: Path) -> Array:

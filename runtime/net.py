@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from nnc.ir.model import DataSource
 from nnc.runtime import artefact, weights
 from nnc.runtime.arrays import Array
+from nnc.runtime.data.batches import Batches, used_up
+from nnc.runtime.data.given import Given, given_source, given_splits
 from nnc.runtime.data.source import PortsOf, check_cut
-from nnc.runtime.data.splits import Splits, divide, load, split_of
+from nnc.runtime.data.splits import Splits, load
 from nnc.runtime.errors import UserError
 from nnc.runtime.executor import Executor
 from nnc.runtime.manifest import Compiled
@@ -92,8 +95,8 @@ class Net:
 
     def fit(
         self,
-        data: Mapping[str, object] | None = None,
-        validation: Mapping[str, object] | float | None = None,
+        data: Given | None = None,
+        validation: Given | float | None = None,
         *,
         epochs: int | None = None,
         steps: int | None = None,
@@ -104,25 +107,33 @@ class Net:
     ) -> History:
         """Train, and return the history: loss, metrics and seconds of each epoch.
 
-        ``data``: arrays by name, one row a sample; without it, what the file's train block names.
-        ``validation``: arrays likewise, or the share of rows to hold out. Counts that are not
-        given are the train block's; training goes on from the present weights.
+        ``data``: arrays by name, one row a sample; the path of an ``.npz``, ``.csv`` or
+        ``.parquet`` file or of a folder of images by class; or batches, an iterable of dicts of
+        arrays, of which each is one step. Without it, what the file's train block names.
+        ``validation``: data likewise, or the share of rows to hold out. Counts that are not given
+        are the train block's; training goes on from the present weights.
         """
         self._executor.need_training()
-        splits = self.splits() if data is None else None
-        if splits is not None:
-            train, held = splits.train, splits.validation
-        else:
-            assert data is not None
-            train, held = split_of(self._ports(), data), None
         plan = self._plan(epochs, steps, batch, seed)
-        if isinstance(validation, int | float):
-            train, held = divide(train, float(validation), plan.seed)
-        elif validation is not None:
-            held = split_of(self._ports(), validation)
+        if data is None:
+            splits = self._own_splits(validation, plan.seed)
+        else:
+            splits = given_splits(self._ports(), data, validation, plan.seed)
+        train, held = splits.train, splits.validation
+        if isinstance(train, Batches) and train.once and (plan.epochs or 1) > 1:
+            raise used_up(f"this is {plan.epochs} epochs over a generator")
         check_cut(self._ports(), train.rows, plan.batch)
         with self._executor.fitting:
             return fit(self._executor, train, held, plan, on_progress, on_epoch)
+
+    def _own_splits(self, validation: Given | float | None, seed: int) -> Splits:
+        """Return the file's own data, with other rows held out where that is asked for."""
+        if validation is None:
+            return self.splits()
+        if isinstance(validation, int | float):
+            return self._load({"validation": float(validation)}, seed)
+        splits = self._load({"validation": None}, seed)
+        return replace(splits, validation=given_source(self._ports(), validation))
 
     def _plan(
         self, epochs: int | None, steps: int | None, batch: int | None, seed: int | None
@@ -140,7 +151,7 @@ class Net:
 
     def evaluate(
         self,
-        data: Mapping[str, object] | None = None,
+        data: Given | None = None,
         *,
         split: str | None = None,
         batch: int | None = None,
@@ -151,7 +162,7 @@ class Net:
         """
         _check_count("batch", batch)
         if data is not None:
-            chosen = split_of(self._ports(), data)
+            chosen = given_source(self._ports(), data)
         else:
             splits = self.splits()
             chosen = splits.named(split or ("train" if splits.validation is None else "validation"))
@@ -162,16 +173,19 @@ class Net:
     def splits(self) -> Splits:
         """Read the data that the file's train block names, once."""
         if self._splits is None:
-            if self._source is None:
-                raise UserError(
-                    "E0624",
-                    "there is no data to use",
-                    ("the train block names none, and none was given",),
-                    'add `data = npz("file.npz")` to it, or give arrays by name',
-                )
-            seed = self._executor.manifest.seed
-            self._splits = load(self._source, self._ports(), list(self._folders), seed)
+            self._splits = self._load({}, self._executor.manifest.seed)
         return self._splits
+
+    def _load(self, changes: Mapping[str, Any], seed: int) -> Splits:
+        if self._source is None:
+            raise UserError(
+                "E0624",
+                "there is no data to use",
+                ("the train block names none, and none was given",),
+                'add `data = npz("file.npz")` to it, or give arrays by name',
+            )
+        source = replace(self._source, arguments={**self._source.arguments, **changes})
+        return load(source, self._ports(), list(self._folders), seed)
 
     def _ports(self) -> PortsOf:
         manifest = self._executor.manifest

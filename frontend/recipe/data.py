@@ -13,13 +13,12 @@ from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.types import type_name
 from nnc.frontend.elaborate.values import Bool, Float, Int, ListValue, Text, Value, describe
 from nnc.frontend.recipe.keys import Given, Key
+from nnc.frontend.recipe.readers import KINDS, Kind, Options
 from nnc.ir.expr import Number
 from nnc.ir.index import Dim, Poly
 from nnc.ir.model import DataSource, Port
 from nnc.ir.span import Span
 
-READERS = ("npz", "idx")
-LATER = ("tokens", "csv", "images", "folder")
 HELD_OUT = ("validation", "test")
 
 
@@ -37,39 +36,37 @@ class Reader:
             case ast.Record(entries):
                 items = [(_key(e), e.value) for e in entries]
                 return self._source("arrays", items, expr.span, self._arrays)
-            case ast.Call(ast.Name("npz"), args, kwargs):
-                return self._npz(args, kwargs, expr.span)
-            case ast.Call(ast.Name("idx"), args, kwargs):
-                if args:
-                    raise fault("E0409", "idx takes files by name", args[0].span,
-                                hint='idx(image = "images.gz", label = "labels.gz")')  # fmt: skip
-                named = [(k.name, k.value) for k in kwargs]
-                return self._source("idx", named, expr.span, self._files)
-            case ast.Call(ast.Name(kind) as name) if kind in LATER:
-                raise fault("E0404", f"data from {kind}(...) is not supported yet", name.span)
-            case ast.Call(ast.Name(kind) as name):
-                hint, fix = did_you_mean(kind, READERS, name.span)
-                raise fault("E0409", f"there is no reader of data called {kind}", name.span,
-                            notes=[f"there are {', '.join(READERS)}, and data written in the file"],
+            case ast.Call(ast.Name(name), args, kwargs) if name in KINDS:
+                return self._call(KINDS[name], args, kwargs, expr.span)
+            case ast.Call(ast.Name(name) as where):
+                hint, fix = did_you_mean(name, KINDS, where.span)
+                raise fault("E0409", f"there is no reader of data called {name}", where.span,
+                            notes=[f"there are {', '.join(KINDS)}, and data written in the file"],
                             hint=hint, fix=fix)  # fmt: skip
-        raise fault("E0409", "data is read by npz(...) or idx(...), or written in a record",
+        raise fault("E0409", f"data is read by {', '.join(KINDS)}, or written in a record",
                     expr.span, "not a source of data",
                     hint="data = { x = [[0.0], [1.0]], y = [0, 1] }")  # fmt: skip
 
-    def _npz(
-        self, args: Sequence[ast.Expr], kwargs: Sequence[ast.Keyword], span: Span
+    def _call(
+        self, kind: Kind, args: Sequence[ast.Expr], kwargs: Sequence[ast.Keyword], span: Span
     ) -> DataSource:
+        named = [(k.name, k.value) for k in kwargs]
+        if kind.files == "named":
+            if args:
+                raise fault("E0409", f"{kind.name} takes files by name", args[0].span,
+                            hint=kind.example)  # fmt: skip
+            return self._source(kind.name, named, span, self._files, kind)
         if len(args) != 1:
-            raise fault("E0409", "npz takes one file", span, f"{len(args)} are given",
-                        hint='npz("data.npz", validation = 0.1)')  # fmt: skip
-        arguments: dict[str, Any] = {"files": self._file(args[0])}
-        for keyword in kwargs:
-            arguments[keyword.name.text] = self._held_out(keyword.name, keyword.value, self._file)
-        return DataSource("npz", arguments, span)
+            what = "folder" if kind.name == "images" else "file"
+            raise fault("E0409", f"{kind.name} takes one {what}", span, f"{len(args)} are given",
+                        hint=kind.example)  # fmt: skip
+        read = self._several if kind.files == "several" else self._file
+        return self._filled(kind.name, {"files": read(args[0])}, named, read, kind, span)
 
     def _source(
-        self, kind: str, items: Sequence[tuple[ast.Ident, ast.Expr]], span: Span,
+        self, name: str, items: Sequence[tuple[ast.Ident, ast.Expr]], span: Span,
         read: Callable[[Sequence[tuple[ast.Ident, ast.Expr]], Span], dict[str, Any]],
+        kind: Kind | None = None,
     ) -> DataSource:  # fmt: skip
         """Return a source whose arrays are given one by one, held-out ones in records."""
 
@@ -79,19 +76,43 @@ class Reader:
             return read([(_key(e), e.value) for e in expr.entries], expr.span)
 
         own = {port.name for port in self.ports}
-        apart = [(k, v) for k, v in items if k.text in HELD_OUT and k.text not in own]
-        arguments: dict[str, Any] = {"files": read([i for i in items if i not in apart], span)}
-        for key, value in apart:
-            arguments[key.text] = self._held_out(key, value, record)
-        return DataSource(kind, arguments, span)
+        words = {*HELD_OUT, *(kind.options if kind is not None else ())} - own
+        apart = [(k, v) for k, v in items if k.text in words]
+        arguments = {"files": read([i for i in items if i not in apart], span)}
+        return self._filled(name, arguments, apart, record, kind, span)
+
+    def _filled(
+        self, name: str, arguments: dict[str, Any], named: Sequence[tuple[ast.Ident, ast.Expr]],
+        read: Callable[[ast.Expr], Any], kind: Kind | None, span: Span,
+    ) -> DataSource:  # fmt: skip
+        """Return a source with its options and held-out rows. Raises Fault for unknown ones."""
+        known = kind.options if kind is not None else ()
+        options: dict[str, Any] = {}
+        seen: dict[str, Span] = {}
+        for key, expr in named:
+            if key.text in seen:
+                raise fault("E0409", f"{key} is given twice", key.span, "the second",
+                            related=[(seen[key.text], "the first")])  # fmt: skip
+            seen[key.text] = key.span
+            if key.text in HELD_OUT:
+                arguments[key.text] = self._held_out(key, expr, read)
+            elif key.text in known:
+                taken = Options(self.elab, self.scope, self.ports)
+                options[key.text] = taken.read(key.text, expr)
+            else:
+                words = [*known, *HELD_OUT]
+                hint, fix = did_you_mean(key.text, words, key.span)
+                raise fault("E0409", f"{name}(...) has no option {key}", key.span,
+                            notes=[f"there are {', '.join(words)}"],
+                            hint=hint, fix=fix)  # fmt: skip
+        missing = [n for n in (kind.needed if kind is not None else ()) if n not in options]
+        if missing and kind is not None:
+            raise fault("E0409", f"{name}(...) needs {missing[0]}", span,
+                        hint=kind.example)  # fmt: skip
+        return DataSource(name, {**arguments, "options": options} if options else arguments, span)
 
     def _held_out(self, key: ast.Ident, expr: ast.Expr, read: Callable[[ast.Expr], Any]) -> Any:
-        if key.text not in HELD_OUT:
-            hint, fix = did_you_mean(key.text, HELD_OUT, key.span)
-            raise fault("E0409", f"data has no option {key}", key.span,
-                        notes=[f"there are {' and '.join(HELD_OUT)}"],
-                        hint=hint, fix=fix)  # fmt: skip
-        if isinstance(expr, ast.Record | ast.String):
+        if isinstance(expr, ast.Record | ast.String | ast.List):
             return read(expr)
         value = self.elab.evaluate(expr, self.scope)
         if isinstance(value, Float) and 0 < value.value < 1 and key.text == "validation":
@@ -99,6 +120,12 @@ class Reader:
         raise fault("E0409", f"{key} is a share between 0 and 1, or data of its own"
                     if key.text == "validation" else f"{key} is data of its own",
                     expr.span, f"this is {describe(value)}")  # fmt: skip
+
+    def _several(self, expr: ast.Expr) -> Any:
+        """Return one file, or a list of them."""
+        if isinstance(expr, ast.List | ast.Tuple):
+            return [self._file(item) for item in expr.items]
+        return self._file(expr)
 
     def _file(self, expr: ast.Expr) -> str:
         value = self.elab.evaluate(expr, self.scope)

@@ -78,9 +78,10 @@ class Source(Protocol):
     def epoch(self, draw: Draw) -> Generator[Portion, None, None]:
         """Give the rows of an epoch. Close the iterator: it may hold a thread and files."""
 
-    def in_order(self, batch: int) -> Generator[Split, None, None]:
-        """Give all rows in their own order; each split but the last holds whole batches.
+    def in_order(self, batch: int) -> Generator[Portion, None, None]:
+        """Give all rows in their own order, for calls of ``batch`` rows.
 
+        The rows of each portion are the first of its split; each but the last holds whole batches.
         Close the iterator likewise.
         """
 
@@ -108,9 +109,9 @@ class Split:
         order = order_of(self.rows, draw.group, draw.seed, draw.epoch)
         yield Portion(self, order, draw.batch, draw.start)
 
-    def in_order(self, batch: int) -> Generator[Split, None, None]:
+    def in_order(self, batch: int) -> Generator[Portion, None, None]:
         """Give all rows at once (see ``Source``)."""
-        yield self
+        yield Portion(self, np.arange(self.rows), batch)
 
 
 def order_of(rows: int, step: int, seed: int, epoch: int) -> Order:
@@ -122,10 +123,15 @@ def order_of(rows: int, step: int, seed: int, epoch: int) -> Order:
     return np.arange(rows) if rows <= step else shuffled(rows, seed, epoch)
 
 
-def shuffled(rows: int, seed: int, epoch: int) -> Order:
-    """Return the order of rows of an epoch (counter-based, so any epoch's is known at once)."""
+def shuffled(rows: int, seed: int, epoch: int, part: int = 0) -> Order:
+    """Return an order of rows (counter-based, so that any epoch's and any part's is known at once).
+
+    ``part`` 0 orders the whole of an epoch; further parts have orders of their own.
+    """
     key = np.array([seed & (2**64 - 1), epoch], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(rows).astype(np.int64)
+    counter = np.array([0, 0, 0, part], np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return generator.permutation(rows).astype(np.int64)
 
 
 def is_cut(port: Port, batch: str | None) -> bool:
@@ -140,8 +146,11 @@ def is_cut(port: Port, batch: str | None) -> bool:
 
 
 def check_cut(model: PortsOf, rows: int | None, batch: int) -> None:
-    """Raise UserError where data must be cut into batches and some array cannot be."""
-    if model.batch is None or (rows is not None and batch >= rows):
+    """Raise UserError where data must be cut into batches and some array cannot be.
+
+    Data without known ``rows`` comes in batches already.
+    """
+    if model.batch is None or rows is None or batch >= rows:
         return
     for port in model.ports:
         rest = port.type.shape[1:] if is_cut(port, model.batch) else port.type.shape
@@ -150,6 +159,5 @@ def check_cut(model: PortsOf, rows: int | None, batch: int) -> None:
                 "E0625",
                 f"'{port.name}' cannot be cut into batches along '{model.batch}'",
                 (f"the model declares {port.name}: {port.type}",),
-                f"give all {'' if rows is None else f'{rows} '}rows in one batch, or make "
-                f"{model.batch} its first dim alone",
+                f"give all {rows} rows in one batch, or make {model.batch} its first dim alone",
             )

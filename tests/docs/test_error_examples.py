@@ -25,6 +25,7 @@ WITHOUT = {
     "E0107": "only generated programs are so deep",
     "E0502": "told where autodiff is tested",
     "E0623": "no program that parses comes to it",
+    "E0627": "needs that a package is missing",
     "E0653": "needs another machine",
 }
 UNUSED = "\nmodel Unused { output y = 1.0 }\n"

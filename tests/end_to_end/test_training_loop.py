@@ -117,7 +117,7 @@ def test_several_losses_are_summed_and_each_reported() -> None:
 
 
 def test_a_validation_share_is_drawn_by_seed_and_disjoint() -> None:
-    from nnc.runtime.data.splits import divide
+    from nnc.runtime.data.stream import divide
 
     split = nnc.compile(DIGITS).splits().train
     numbered = Split({"row": np.arange(split.rows)}, {}, split.rows)
@@ -266,7 +266,7 @@ def test_an_inference_call_is_a_function_of_its_inputs_and_seed() -> None:
 
 
 def test_held_out_rows_are_given_or_drawn() -> None:
-    from nnc.runtime.data.splits import divide
+    from nnc.runtime.data.stream import divide
 
     rows, others = data(60), data(20, seed=1)
     given = net(training(LINEAR, "batch = 16\nseed = 9"))

@@ -213,7 +213,7 @@ def test_data(data: str, kind: str, arguments: dict[str, Any]) -> None:
         ("optimizer = adam()\ndata = 3", [("E0409", "3")]),
         ("optimizer = adam()\ndata = nqz()", [("E0409", "nqz")]),
         ("optimizer = adam()\ndata = npz(3)", [("E0409", "3")]),
-        ('optimizer = adam()\ndata = tokens("a")', [("E0404", "tokens")]),
+        ('optimizer = adam()\ndata = tokens("a")', [("E0409", 'tokens("a")')]),
         ('optimizer = adam()\ndata = npz("a", validation = 2)', [("E0409", "2")]),
         ('optimizer = adam()\ndata = npz("a", validaton = 0.2)', [("E0409", "validaton")]),
         ('optimizer = adam()\ndata = idx(image = "a")', [("E0410", 'idx(image = "a")')]),

@@ -7,7 +7,7 @@ import re
 from nnc.frontend import notes
 from nnc.frontend.elaborate import builtins
 from nnc.frontend.elaborate.expressions import CONSTANTS
-from nnc.frontend.recipe import data
+from nnc.frontend.recipe.readers import KINDS
 from nnc.frontend.recipe.table import KEYS, LATER
 from nnc.frontend.reference import library_topics
 from nnc.frontend.tables import grammar_text
@@ -34,7 +34,7 @@ def test_every_word_of_the_grammar_is_described() -> None:
 
 def test_every_key_reader_and_value_is_described() -> None:
     assert set(notes.KEYS) == {*KEYS, *LATER}, HINT
-    assert set(notes.READERS) == set(data.READERS), HINT
+    assert set(notes.READERS) == set(KINDS), HINT
     assert set(notes.VALUES) == set(CONSTANTS), HINT
 
 

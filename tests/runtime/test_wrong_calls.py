@@ -62,7 +62,7 @@ def test_numbers_and_odd_arrays_that_do_fit(program: nnc.Net) -> None:
     assert np.isinf(call(program, heat=np.inf)["z"]).all()
 
 
-@pytest.mark.parametrize("data", [[1, 2], "data.npz", X])
+@pytest.mark.parametrize("data", [[1, 2], X])
 def test_data_is_given_by_name(program: nnc.Net, data: Any) -> None:
     with pytest.raises(nnc.UserError, match="E0603"):
         program.fit(data)
