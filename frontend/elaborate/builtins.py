@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnc.frontend import ast
-from nnc.frontend.elaborate import arrangement, casts, derivative, mathematics, random, reductions
+from nnc.frontend.elaborate import (
+    arrangement,
+    casts,
+    copies,
+    derivative,
+    mathematics,
+    random,
+    reductions,
+)
 from nnc.frontend.elaborate.convert import Operand, common_type, lift
 from nnc.frontend.elaborate.elaborator import later
 from nnc.frontend.elaborate.faults import did_you_mean, fault
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
     from nnc.frontend.elaborate.scope import Scope
 
-LATER = ("copy", "whole", "check_gradient", "sort", "top_k")
+LATER = ("whole", "check_gradient", "sort", "top_k")
 """Functions of the language that this version of the compiler does not have."""
 
 
@@ -237,6 +245,7 @@ TABLE: dict[str, Signature] = {
     "max": Signature(("x", "y", "axis", "keep"), 1, _extreme),
     "min": Signature(("x", "y", "axis", "keep"), 1, _extreme),
     "pow": Signature(("x", "y"), 2, _power),
+    "copy": Signature(("net",), 1, copies.copy),
     "grad": Signature(("y", "x"), 2, derivative.grad),
     "stop_gradient": Signature(("x",), 1, _stop_gradient),
     **{name: Signature(("x", "axis", "keep"), 1, _reduction) for name in reductions.NAMES},

@@ -49,7 +49,8 @@ class Elaborator:
     ``differentiating`` that a written gradient is. ``multiples`` are symbolic dims required to be
     a multiple of a number, and ``dividing`` the requirements that say so. ``frozen`` are the paths
     of instances whose parameters are all frozen: they run as at inference. ``probed`` has what
-    layers and functions give that were applied only to see whether they fit.
+    layers and functions give that were applied only to see whether they fit, and ``copies`` the
+    path of the original by that of each copy.
     """
 
     precision: DType
@@ -74,6 +75,7 @@ class Elaborator:
     frozen: frozenset[str] = frozenset()
     site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
     probed: dict[object, Value] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
 
     # for the other parts of the frontend ----------------------------------------------------------
 
@@ -187,11 +189,19 @@ class Elaborator:
     def running(self, path: str | None) -> Iterator[None]:
         """Stand inside the body of the instance at ``path``."""
         before = self.training
-        self.training = before and path not in self.frozen
+        copied = path is not None and self.original(path) != path
+        self.training = before and path not in self.frozen and not copied
         try:
             yield
         finally:
             self.training = before
+
+    def original(self, path: str) -> str:
+        """Return the path that is copied to ``path``, itself where that lies in no copy."""
+        for copy, origin in self.copies.items():
+            if path == copy or path.startswith(f"{copy}."):
+                return self.original(origin + path[len(copy) :])
+        return path
 
     @property
     def exhausted(self) -> bool:

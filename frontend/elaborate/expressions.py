@@ -176,6 +176,9 @@ def _member(value: ModuleValue, name: ast.Ident) -> Value:
 
 def _held(elab: Elaborator, instance: Instance, names: list[ast.Ident]) -> Value:
     """Return the parameter or buffer of an instance that was applied before."""
+    from nnc.frontend.elaborate.copies import hold
+
+    hold(elab, instance)
     prefix = f"{instance.path}." if instance.path else ""
     path = prefix + ".".join(n.text for n in names)
     found = elab.current.get(path)

@@ -13,7 +13,7 @@ from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.scope import Binding, Scope
 from nnc.frontend.elaborate.shapes import LARGEST, declared_shape, pattern
 from nnc.frontend.elaborate.types import type_name
-from nnc.frontend.elaborate.values import Poison, Tensor
+from nnc.frontend.elaborate.values import Instance, Poison, Tensor
 from nnc.ir.graph import Leaf, Node
 from nnc.ir.index import dims_of
 from nnc.ir.model import Named, Parameter
@@ -59,8 +59,10 @@ def _declare(
     elab.claim(path, statement, statement.name.span)
     type = held_type(elab, scope, statement, word)
     known = elab.parameters.get(path)
+    origin = elab.original(path)
+    trainable = trainable and origin == path
     if known is None:
-        init = first_value(elab, scope, statement, path, type)
+        init = first_value(elab, scope, statement, origin, type)
         elab.parameters[path] = Parameter(path, type, init, trainable, statement.span)
     elif known.type != type:
         raise fault(
@@ -149,6 +151,12 @@ def update(elab: Elaborator, scope: Scope, statement: ast.Update) -> None:
         raise scope.unknown(name.text, name.span, "buffer")
     if isinstance(found.value, Poison):
         return
+    if isinstance(found.value, Instance):
+        _only_in_training(elab, statement)
+        from nnc.frontend.elaborate.copies import update_copy
+
+        update_copy(elab, scope, statement, found.value)
+        return
     path = scope.body.path_of(name.text)
     known = elab.parameters.get(path) if path is not None else None
     if found.kind != "buffer" or known is None or path is None:
@@ -160,14 +168,7 @@ def update(elab: Elaborator, scope: Scope, statement: ast.Update) -> None:
             related=[(found.span, "bound here")],
             hint=f"declare it: buffer {name}: ..." if found.kind == "value" else None,
         )
-    if not elab.training:
-        raise fault(
-            "E0217",
-            "update stands only under `if training`",
-            statement.span,
-            "an inference call changes nothing",
-            hint="put it into if training { ... }",
-        )
+    _only_in_training(elab, statement)
     value = elab.evaluate(statement.value, scope, known.type.shape)
     if isinstance(value, Poison):
         return
@@ -176,3 +177,14 @@ def update(elab: Elaborator, scope: Scope, statement: ast.Update) -> None:
     elab.current[path] = node
     elab.updates[path] = Named(path, node, statement.span)
     scope.home.names[name.text] = Binding(Tensor(node), found.span, "buffer")
+
+
+def _only_in_training(elab: Elaborator, statement: ast.Update) -> None:
+    if not elab.training:
+        raise fault(
+            "E0217",
+            "update stands only under `if training`",
+            statement.span,
+            "an inference call changes nothing",
+            hint="put it into if training { ... }",
+        )

@@ -55,8 +55,12 @@ def _bound(root: ast.Node, is_layer: Resolve) -> Iterator[tuple[ast.Node, str]]:
         values = node.value.items if isinstance(node.value, ast.Tuple) else (node.value,)
         if len(values) == len(node.targets) and (several or len(node.targets) == 1):
             for target, value in zip(node.targets, values, strict=True):
-                if isinstance(value, ast.Call) and is_layer(value.func):
+                if isinstance(value, ast.Call) and (is_layer(value.func) or _copies(value)):
                     yield value, target.name.text
+
+
+def _copies(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == "copy"
 
 
 def _config(root: ast.Node, is_layer: Resolve) -> Iterator[ast.Call]:

@@ -157,6 +157,11 @@ class Instance:
     span: Span
 
     @property
+    def root(self) -> str | None:
+        """The path that what it holds begins with."""
+        return self.path
+
+    @property
     def name(self) -> str:
         """The layer's own name."""
         return self.layer.decl.name.text

@@ -107,7 +107,7 @@ def text_at(body: str, d: Diagnostic) -> str:
         ("y = x |> scaled", "E0218", "scaled"),
         ("y = grad(x, x)", "E0234", "x"),
         ("y = scan i < b { yield x }", "E0220", None),
-        ("y = copy(x)", "E0220", "copy(x)"),
+        ("y = copy(x)", "E0202", "x"),
         ("y = x[:, 4]", "E0223", "4"),
         ("y = x[:, -2]", "E0223", "-2"),
         ("y = x[7]", "E0223", "7"),
