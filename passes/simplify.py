@@ -5,7 +5,7 @@ Scalar algebra is in ``rules``; here are the rules that need to know a form's bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnc.ir.build import full
@@ -234,11 +234,11 @@ def _select_point(form: Form, node: Node, known: tuple[Size, ...]) -> Form:
     return form
 
 
-def _equated(condition: Expr, extents: dict[str, Size]) -> list[tuple[str, Size]]:
+def _equated(condition: Expr, extents: Mapping[str, Size]) -> list[tuple[str, Size]]:
     """What the condition says that an axis equals: pairs of axis and value."""
     match condition:
         case Apply("eq", (a, b)):
-            x, y = _whole(a), _whole(b)
+            x, y = _whole(a, extents), _whole(b, extents)
         case _:
             return []
     if x is None or y is None:
@@ -266,7 +266,7 @@ def _lone_axis(size: Size) -> list[str]:
     return []
 
 
-def _whole(e: Expr) -> Size | None:
+def _whole(e: Expr, extents: Mapping[str, Size]) -> Size | None:
     """A whole number as a subscript, where that is exact: a position or a loaded integer."""
     match e:
         case Position(index, dtype) if dtype.is_int:
@@ -276,8 +276,19 @@ def _whole(e: Expr) -> Size | None:
         case Read(dtype=dtype) if dtype.is_int and dtype is not DType.U64:
             return Loaded(e).as_poly()
         case Apply("cast", (inner,), target) if target.is_int and holds(inner.dtype, target):
-            return _whole(inner)
+            return _whole(inner, extents)
+        case Apply("cast", (Position(index),), target) if _places_fit(index, target, extents):
+            return index
     return None
+
+
+def _places_fit(index: Size, target: DType, extents: Mapping[str, Size]) -> bool:
+    """Whether places keep their number in a type. Those of a dim fit 32 bits, in any program."""
+    if not target.is_int or target.bytes >= DType.I32.bytes:
+        return target.is_int
+    lone = _lone_axis(index)
+    extent = extents[lone[0]] if lone else None
+    return isinstance(extent, int) and extent <= 1 << (8 * target.bytes - 1)
 
 
 def _at_point(

@@ -150,6 +150,16 @@ LINES = [
         "none[e < n] out[e] ((%x[e, %dst[e]] else 0)) : f32[n]",
     ),
     (
+        "places that are cast to the type of the data are the same places",
+        "sum[v < n, e < n, d < 4] out[v, d] where (%1[e] == i32(i64{v})) (%0[e, d]) : f32[n, 4]",
+        "sum[e < n, d < 4] out[%dst[e], d] drops (%x[e, d]) : f32[n, 4]",
+    ),
+    (
+        "an element that is cut short is another number",
+        "sum[v < 128, e < n] out[v] where (i8(%1[e]) == i8(i64{v})) (%0[e, 0]) : f32[128]",
+        "sum[v < 128, e < n] out[v] where (i8(%dst[e]) == i8(i64{v})) (%x[e, 0]) : f32[128]",
+    ),
+    (
         "axes of one point and dead axes go",
         "sum[i < n, j < 1, k < 5] out[i] (%0[i, j] + 1.0f32) : f32[n]",
         "none[i < n] out[i] ((%x[i, 0] + 1.0f32) * 5.0f32) : f32[n]",
