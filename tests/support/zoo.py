@@ -29,9 +29,12 @@ LOSS = {"f64": 1e-9, "f32": 1e-4}
 GRADIENT = {"f64": 1e-9, "f32": 1e-5}
 
 
-def compiled(place: str, precision: str, settings: str = "", **config: Any) -> nnc.Net:
-    """Compile ``examples/<place>`` in a precision, with keys of its train block replaced."""
-    text = (EXAMPLES / place).read_text(encoding="utf-8")
+def compiled(model: str, precision: str, settings: str = "", **config: Any) -> nnc.Net:
+    """Compile a model in a precision, with keys of its train block replaced.
+
+    ``model`` is its place below ``examples/``, or its text.
+    """
+    text = model if "\n" in model else (EXAMPLES / model).read_text(encoding="utf-8")
     for line in (f'precision = "{precision}"', *settings.splitlines()):
         key = line.split("=")[0].strip()
         text = re.sub(rf"(?m)^    {key} *= .*\n", "", text)
