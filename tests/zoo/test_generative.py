@@ -73,7 +73,8 @@ def test_diffusion(precision: str) -> None:
         assert old in text
         text = text.replace(old, new)
     more = "    input given: float[batch, 64]\n    input at: float[batch]\n"
-    text = text.replace("    input  time:", more + "    input  time:")
+    assert "    input time:" in text
+    text = text.replace("    input time:", more + "    input time:")
     width, steps = 8, 20
 
     def norm(p: Tensors, name: str, x: Any) -> Any:
