@@ -23,7 +23,14 @@ import pytest
 from nnc.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/tutorial.md", "docs/python.md", "docs/cli.md", "docs/editors.md")
+PAGES = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/python.md",
+    "docs/cli.md",
+    "docs/data.md",
+    "docs/editors.md",
+)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SAVED = re.compile(r"# ([\w/]+\.nn)\b")
 NOT_HERE = ("make ", "git ", "cd ", "source ", "python3 -m venv", "pip ")
