@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nnc.runtime.net import Net
     from nnc.runtime.open import compile, load
     from nnc.runtime.train import Epoch, History
+    from nnc.runtime.verify.run import verify
 
 __version__ = "0.1.0"
 __began__ = time.time_ns()
@@ -33,11 +34,13 @@ __all__ = [
     "compile",
     "format_source",
     "load",
+    "verify",
 ]
 
 _HOME = {
     "compile": "nnc.runtime.open",
     "load": "nnc.runtime.open",
+    "verify": "nnc.runtime.verify.run",
     "Net": "nnc.runtime.net",
     "History": "nnc.runtime.train",
     "Epoch": "nnc.runtime.train",

@@ -31,6 +31,17 @@ class Setting(click.ParamType[Any]):
         return key, _value(text)
 
 
+class Size(Setting):
+    """``name=value`` with a whole number of at least 1."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        """Return (name, size). Fails (usage) for anything else."""
+        name, size = super().convert(value, param, ctx)
+        if type(size) is not int or size < 1:
+            self.fail(f"'{size}' is no whole number of at least 1", param, ctx)
+        return name, size
+
+
 def _value(text: str) -> Any:
     for parse in (int, float):
         try:
@@ -206,6 +217,29 @@ def explain(code: str) -> None:
     from nnc.runtime.commands import explain as run
 
     run(code)
+
+
+@main.command()
+@SOURCE
+@click.option(
+    "--dims",
+    type=Size(),
+    multiple=True,
+    help="Size of a symbolic dim, name=value.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of all arrays that are made up.")
+@click.option(
+    "--seconds", type=float, default=60.0, show_default=True, help="What does not fit is left out."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the report, as Markdown.")
+@JSON
+@reported
+def verify(file: Path, **options: Any) -> None:
+    """Hold the compiled model against the interpreter, stage by stage, and against differences."""
+    from nnc.runtime.verify.run import command as run
+
+    if not run(file, **_named(options)):
+        sys.exit(EXIT_FAULT)
 
 
 @main.command()
