@@ -70,7 +70,7 @@ def update_copy(elab: Elaborator, scope: Scope, statement: ast.Update, instance:
         raise fault("E0217", f"{statement.name} is no copy", statement.name.span,
                     "what an instance holds is updated where its layer says so",
                     related=[(instance.span, "made here")],
-                    hint="teacher = copy(net) makes one that can be")  # fmt: skip
+                    hint="make a copy, and update that: teacher = copy(...)")  # fmt: skip
     hold(elab, instance)
     named: dict[str, Instance] = {}
     for name in ast.walk(statement.value):
