@@ -31,7 +31,7 @@ from nnc.frontend.elaborate.values import (
     is_poisoned,
 )
 from nnc.ir.expr import Const, Position, Read, walk
-from nnc.ir.graph import Form, Leaf, Node, postorder, with_inputs
+from nnc.ir.graph import Form, Leaf, Node, Scan, postorder, with_inputs
 from nnc.ir.index import Size, axes_of, axis, dims_of
 from nnc.ir.model import Named, Parameter, Slot, Update
 from nnc.ir.span import Span
@@ -281,6 +281,8 @@ def _is_fill(node: Node) -> bool:
 
 def _keeps_place(node: Node, shape: tuple[Size, ...]) -> bool:
     match node.op:
+        case Leaf("carry") | Scan():
+            return False  # its place in the block is not known to the loop
         case Leaf():
             return node.type.shape in (shape, ())
         case Form() as form if node.type.shape == shape:

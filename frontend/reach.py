@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nnc.ir.expr import Apply, Expr, Read
-from nnc.ir.graph import Custom, Derivative, Form, Leaf, Node, Reshape, postorder
+from nnc.ir.graph import Custom, Derivative, Form, Leaf, Node, Reshape, Scan, postorder
 
 _FLAT = frozenset({
     "stop_gradient", "floor", "ceil", "round", "eq", "ne", "lt", "le", "gt", "ge", "and", "or",
@@ -71,7 +71,7 @@ def _dependents(order: Sequence[Node], *leaves: Node) -> set[Node]:
 def _differentiable(node: Node) -> Iterator[Node]:
     """Yield the operands that a node's gradient passes to."""
     match node.op:
-        case Reshape() | Derivative():  # a derivative is made from all that its scalar is
+        case Reshape() | Derivative() | Scan():  # made from all that its operands are
             yield from node.inputs
         case Custom(_, gradients):
             pairs = zip(node.inputs[1:], gradients, strict=True)

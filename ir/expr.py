@@ -111,7 +111,7 @@ class Loaded(Atom):
     @property
     def key(self) -> str:
         """See ``Atom``."""
-        inside = ", ".join(str(i) for i in self.read.index)
+        inside = ", ".join(repr(i) for i in self.read.index)
         return f"@{self.read.operand}[{inside}]"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, Union
 
 from nnc.ir.expr import Expr, Loaded, Read, loads_in, reads, sizes_in
-from nnc.ir.index import Size
+from nnc.ir.index import Counter, Poly, Size, counters_of
 from nnc.ir.span import Span
 from nnc.ir.types import TensorType
 
@@ -25,7 +25,8 @@ class Leaf:
     ``space``: ``state`` (parameters, buffers, optimizer slots; named by path), ``input`` (inputs
     and targets), ``gradient`` (named by parameter path, or ``*`` for the whole flat block),
     ``system`` (``seed`` u64 scalar, ``step`` i64 scalar counting from 0, ``row`` i64 scalar: the
-    place in the whole batch of this call's first row), ``data`` (whole arrays for ``steps``).
+    place in the whole batch of this call's first row), ``data`` (whole arrays for ``steps``),
+    ``carry`` (within a loop, what the turn before handed on).
     """
 
     space: str
@@ -86,7 +87,61 @@ class Derivative:
     """
 
 
-Op: TypeAlias = Union[Leaf, Literal, Form, Reshape, Custom, Derivative]  # noqa: UP007 - matched at run time
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """``extent`` turns of a body, with state that each turn hands to the next.
+
+    ``name`` is the loop's alone, in all graphs that are used together. In the body, carry ``c`` is
+    ``Leaf("carry", "name.c")`` and the number of the turn the atom ``Counter(name, extent)``; with
+    ``reverse`` it runs down. ``until`` says that the loop was told when to end: it has no
+    derivative.
+    """
+
+    name: str
+    extent: Size
+    carries: tuple[str, ...]
+    reverse: bool = False
+    until: bool = False
+
+    @property
+    def counter(self) -> Poly:
+        """The number of the turn."""
+        return Counter(self.name, self.extent).as_poly()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One result of a loop. All results of one loop are computed together.
+
+    The operands are the first value of each carry, its value after a turn, and for ``stack`` what
+    is stacked; the latter are the body, which is simply what depends on the carries and the
+    counter. Whatever does not is outside, wherever it was written. ``result`` is
+
+    - ``last``: the last value of ``carry`` (of no turns, the first);
+    - ``stack``: the last operand of every turn, along a new first dim;
+    - ``history``: ``carry`` before the turn t at t, and at ``extent`` its last value; with
+      ``reverse`` before the turn t at t + 1, and at 0 the last.
+    """
+
+    loop: Loop
+    result: str
+    carry: str = ""
+
+    def inits(self, node: Node) -> tuple[Node, ...]:
+        """The first values of the carries."""
+        return node.inputs[: len(self.loop.carries)]
+
+    def nexts(self, node: Node) -> tuple[Node, ...]:
+        """The values of the carries after a turn."""
+        n = len(self.loop.carries)
+        return node.inputs[n : 2 * n]
+
+    def body(self, node: Node) -> tuple[Node, ...]:
+        """What is computed in each turn for this result."""
+        return node.inputs[len(self.loop.carries) :]
+
+
+Op: TypeAlias = Union[Leaf, Literal, Form, Reshape, Custom, Derivative, Scan]  # noqa: UP007 - matched at run time
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -169,6 +224,14 @@ def postorder(roots: Iterable[Node]) -> list[Node]:
                 stack.append((node, True))
                 stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
     return order
+
+
+def counters_in(node: Node) -> frozenset[str]:
+    """The loops whose counter a node mentions itself."""
+    if not isinstance(node.op, Form):
+        return frozenset()
+    sizes = (*form_sizes(node.op), *(n for _, n in node.op.axes))
+    return frozenset[str]().union(*map(counters_of, sizes))
 
 
 def form_sizes(form: Form) -> Iterator[Size]:

@@ -8,10 +8,13 @@ equal, and a constant is always a plain ``int``: code that handles sizes works f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias, Union
+
+_LOOP_NUMBER = re.compile(r"'\d+")
 
 
 class Atom:
@@ -37,16 +40,36 @@ class Atom:
         return Poly((((self,), 1),))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dim(Atom):
     """A symbolic dim: bound by the data at a call. At least 0."""
 
     name: str
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def key(self) -> str:
         """See ``Atom``."""
         return self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counter(Dim):
+    """The counter of a loop, from 0 below ``extent``: a dim to all that happens in one turn.
+
+    Where loops are told apart by a number, as in ``t'3``, that is not shown.
+    """
+
+    extent: Size
+
+    def rebuild(self, change: Callable[[Atom], Size]) -> Size:
+        """See ``Atom``."""
+        return Counter(self.name, substitute_atoms(self.extent, change)).as_poly()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,7 @@ class FloorDiv(Atom):
     @property
     def key(self) -> str:
         """See ``Atom``."""
-        return f"({self.value})//{self.by}"
+        return f"({self.value!r})//{self.by}"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:
         """See ``Atom``."""
@@ -92,7 +115,7 @@ class Mod(Atom):
     @property
     def key(self) -> str:
         """See ``Atom``."""
-        return f"({self.value})%{self.by}"
+        return f"({self.value!r})%{self.by}"
 
     def rebuild(self, change: Callable[[Atom], Size]) -> Size:
         """See ``Atom``."""
@@ -178,6 +201,9 @@ class Poly:
             yield from atom.inner()
 
     def __str__(self) -> str:
+        return _LOOP_NUMBER.sub("", self._text)
+
+    def __repr__(self) -> str:
         return self._text
 
     @cached_property
@@ -190,8 +216,6 @@ class Poly:
             sign = ("-" if c < 0 else "") if not parts else (" - " if c < 0 else " + ")
             parts.append(sign + "*".join(factors))
         return "".join(parts)
-
-    __repr__ = __str__
 
 
 Size: TypeAlias = Union[int, Poly]  # noqa: UP007 - Poly is a forward reference above
@@ -333,6 +357,13 @@ def axes_of(value: Size) -> frozenset[str]:
     return frozenset(a.name for a in value.all_atoms() if isinstance(a, Axis))
 
 
+def counters_of(value: Size) -> frozenset[str]:
+    """Names of all loops whose counter the value depends on."""
+    if isinstance(value, int):
+        return frozenset()
+    return frozenset(a.name for a in value.all_atoms() if isinstance(a, Counter))
+
+
 def dims_of(value: Size) -> frozenset[str]:
     """Names of all symbolic dims that the value depends on."""
     if isinstance(value, int):
@@ -383,3 +414,30 @@ def evaluate(value: Size, bindings: Mapping[str, int]) -> int:
                     raise KeyError(atom.key)
         total += term
     return total
+
+
+def apart(a: Size, b: Size, size: Size) -> bool:
+    """Whether two parts of ``size`` elements, at ``a`` and ``b``, are shown to be disjoint.
+
+    They are where they are different turns' slots of a buffer: ``t * size`` and ``(t + 1) * size``,
+    or with ``t % 2`` in place of ``t``.
+    """
+    first, second = exact_div(a, size), exact_div(b, size)
+    if first is None or second is None:
+        return False
+    difference = first - second
+    if isinstance(difference, int):
+        return difference != 0
+    match _remainder(first), _remainder(second):
+        case Mod(x, n), Mod(y, m) if n == m:
+            step = x - y
+            return isinstance(step, int) and step % n != 0
+    return False
+
+
+def _remainder(size: Size) -> Atom | None:
+    """The remainder that a size is, by itself."""
+    match size:
+        case Poly((((atom,), 1),)):
+            return atom
+    return None

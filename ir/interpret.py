@@ -13,9 +13,21 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nnc.ir import index as sizes
-from nnc.ir.graph import Custom, Derivative, Form, Graph, Leaf, Literal, Node, Reshape, postorder
+from nnc.ir.graph import (
+    Custom,
+    Derivative,
+    Form,
+    Graph,
+    Leaf,
+    Literal,
+    Node,
+    Reshape,
+    Scan,
+    postorder,
+)
 from nnc.ir.index import Dim, Poly, Size, dims_of
 from nnc.ir.interpret_form import IndexFault, Operand, evaluate_form
+from nnc.ir.regions import Region, regions
 from nnc.ir.scalar import numbers
 
 __all__ = ["IndexFault", "InterpretError", "bind_dims", "evaluate", "evaluate_nodes"]
@@ -58,12 +70,18 @@ def evaluate_nodes(
     uses.update(nodes)
     done: dict[Node, Array] = {}
     with np.errstate(all="ignore"):
-        for node in order:
-            done[node] = _compute(node, done, leaves, bound)
-            uses.subtract(node.inputs)
-            for i in node.inputs:
-                if uses[i] == 0:
-                    done.pop(i, None)
+        for item in regions(nodes).items:
+            if isinstance(item, Region):
+                _run(item, done, leaves, bound)
+                gone = [*item.nodes(), *item.results]
+            else:
+                done[item] = _compute(item, done, leaves, bound)
+                gone = [item]
+            for node in gone:
+                uses.subtract(node.inputs)
+                for i in node.inputs:
+                    if uses[i] == 0:
+                        done.pop(i, None)
         return [np.array(numbers.encode(done[n], n.type.dtype)) for n in nodes]
 
 
@@ -77,7 +95,7 @@ def bind_dims(
     bound = dict(dims or {})
     pending: list[tuple[Size, int, str]] = []
     for node in nodes:
-        if isinstance(node.op, Leaf):
+        if isinstance(node.op, Leaf) and node.op.space != "carry":
             array = _leaf(node, leaves)
             if array.ndim != node.type.rank:
                 raise InterpretError(f"{_name(node)} is {node.type}, not of shape {array.shape}")
@@ -112,11 +130,55 @@ def _solve(size: Size, extent: int, bound: Mapping[str, int]) -> tuple[str, int]
     return name, (extent - constant) // slope
 
 
+def _run(region: Region, done: dict[Node, Array], leaves: Leaves, dims: Mapping[str, int]) -> None:
+    """Run a loop and put its results into ``done``."""
+    loop = region.loop
+    assert loop is not None
+    turns = sizes.evaluate(loop.extent, dims)
+    carried = region.carried()
+    state = {c: done[init] for c, (init, _) in carried.items()}
+    history = [state]
+    stacks: dict[Node, dict[int, Array]] = {r: {} for r in region.results}
+    for t in reversed(range(turns)) if loop.reverse else range(turns):
+        now = {**dims, loop.name: t}
+        inner = {**leaves, **{("carry", f"{loop.name}.{c}"): v for c, v in state.items()}}
+        for item in region.items:
+            if isinstance(item, Region):
+                _run(item, done, inner, now)
+            else:
+                done[item] = _compute(item, done, inner, now)
+        state = {c: done[new] for c, (_, new) in carried.items()}
+        history.append(state)
+        for result, values in stacks.items():
+            if isinstance(result.op, Scan) and result.op.result == "stack":
+                values[t] = done[result.inputs[-1]]
+    for result, values in stacks.items():
+        assert isinstance(result.op, Scan)
+        shape = tuple(sizes.evaluate(s, dims) for s in result.type.shape)
+        match result.op.result:
+            case "last":
+                done[result] = state[result.op.carry]
+            case "stack":
+                slices = [values[t] for t in range(turns)]
+                done[result] = _stacked(slices, shape, result)
+            case _:
+                slices = [h[result.op.carry] for h in history]
+                done[result] = _stacked(slices[::-1] if loop.reverse else slices, shape, result)
+
+
+def _stacked(slices: Sequence[Array], shape: tuple[int, ...], node: Node) -> Array:
+    if not slices:
+        return np.zeros(shape, numbers.computing(node.type.dtype))
+    return np.stack(slices)
+
+
 def _compute(
     node: Node, done: Mapping[Node, Array], leaves: Leaves, dims: Mapping[str, int]
 ) -> Array:
     type = node.type
     match node.op:
+        case Leaf("carry"):
+            return _leaf(node, leaves)
         case Leaf():
             array = _leaf(node, leaves)
             shape = tuple(sizes.evaluate(s, dims) for s in type.shape)
@@ -137,6 +199,8 @@ def _compute(
         case Form() as form:
             operands = [Operand(done[i], i.type.dtype, _name(i)) for i in node.inputs]
             return evaluate_form(form, type, operands, dims, _name(node))
+        case Scan():
+            raise InterpretError("a loop's results are computed together")
 
 
 def _leaf(node: Node, leaves: Leaves) -> Array:

@@ -16,6 +16,7 @@ from nnc.ir.expr import Loaded
 from nnc.ir.index import (
     Atom,
     Axis,
+    Counter,
     Dim,
     FloorDiv,
     Mod,
@@ -170,6 +171,9 @@ def implicit(atom: Atom, extents: dict[str, Size]) -> Iterator[Size]:
     """What is known of an atom by what it is: sizes at least 0."""
     me = atom.as_poly()
     match atom:
+        case Counter(_, extent):
+            yield me
+            yield extent - 1 - me
         case Dim():
             yield me - 1
         case Axis(name) if name in extents:

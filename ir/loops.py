@@ -212,7 +212,8 @@ class Buffer:
     """Memory of a program.
 
     ``space``: ``state`` (kept between calls), ``derived``, ``input``, ``output``, ``scratch``,
-    ``frozen``. ``inside`` names a buffer of which this one is a part (``offset`` elements in).
+    ``frozen``. ``inside`` names a buffer of which this one is a part (``offset`` elements in). Of
+    scratch, the offset may hold dims and, in launches within ``Repeat``s, their axes.
     """
 
     name: str
@@ -220,7 +221,7 @@ class Buffer:
     extents: tuple[Size, ...]
     space: str
     inside: str | None = None
-    offset: int = 0
+    offset: Size = 0
 
 
 @dataclass(frozen=True, slots=True)

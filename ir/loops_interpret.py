@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnc.ir import loops
-from nnc.ir.index import Axis, Dim, Size
+from nnc.ir.index import Axis, Dim, Poly, Size
 from nnc.ir.loops_execute import Body, Fault, Names, Scope, cell_bytes, evaluate
 from nnc.ir.loops_memory import CellStore, LoopError, Memory, View, poison
 from nnc.ir.types import DType
@@ -59,6 +59,7 @@ class Machine:
         self._kernels = {k.name: k for k in program.kernels}
         self._functions = {f.name: f for f in program.functions}
         self._views: dict[str, View] = {}
+        self._moving: dict[str, loops.Buffer] = {}
         self._scratch: list[tuple[Memory, DType]] = []
         self._epoch = self._next_task = 0
         unknown = set(buffers) - {b.name for b in program.buffers}
@@ -97,6 +98,9 @@ class Machine:
         shape = _shape(buffer.extents, self._dims)
         if buffer.inside is not None:
             outer = self._views[buffer.inside]
+            if isinstance(buffer.offset, Poly):
+                self._moving[buffer.name] = buffer
+                return View(outer.memory, outer.offset, shape, buffer.dtype, "rw", buffer.name)
             start = int(outer.offset) + buffer.offset
             if start + math.prod(shape) > outer.memory.data.size:
                 raise ValueError(f"{buffer.name} does not lie inside {buffer.inside}")
@@ -108,6 +112,20 @@ class Machine:
         if buffer.space == "scratch":
             self._scratch.append((memory, buffer.dtype))
         return View(memory, 0, shape, buffer.dtype, "rw", buffer.name)
+
+    def _view(self, name: str, names: Names) -> View:
+        """The buffer ``name`` where it lies in this turn of the loops around it."""
+        view = self._views[name]
+        buffer = self._moving.get(name)
+        if buffer is None:
+            return view
+        assert buffer.inside is not None
+        outer = self._view(buffer.inside, names)
+        start = int(outer.offset) + int(evaluate(buffer.offset, names))
+        size = math.prod(int(e) for e in view.extents)
+        if start < 0 or start + size > outer.memory.data.size:
+            raise LoopError(f"{name} does not lie inside {buffer.inside}")
+        return View(view.memory, start, view.extents, view.dtype, "rw", name)
 
     def _barrier(self) -> None:
         self._epoch = self._next_task
@@ -131,7 +149,7 @@ class Machine:
         names: Names = {Dim(d): outer[Dim(d)] for d in kernel.dims}
         tensors: dict[str, View | CellStore] = {}
         for param, name in zip(kernel.params, step.views, strict=True):
-            tensors[param.name] = _bind(param, self._views[name], names)
+            tensors[param.name] = _bind(param, self._view(name, outer), names)
         grid = _shape(step.extents, outer)
         total = math.prod(grid)
         chunk = min(_MAX_TASKS, max(1, _CHUNK_BYTES // cell_bytes(kernel.body, self._functions)))

@@ -217,11 +217,12 @@ class _Reader:
         name = line.name()
         line.expect(":")
         dtype, extents = line.tensor(Scope())
-        space, inside, offset = line.word(), None, 0
+        space, inside = line.word(), None
+        offset: Size = 0
         if line.accept("inside"):
             inside = line.name()
             line.expect("+")
-            offset = line.whole()
+            offset = line.size(Scope())
         line.end()
         return loops.Buffer(name, dtype, extents, space, inside, offset)
 

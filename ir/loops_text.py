@@ -123,7 +123,9 @@ def _site(site: loops.Site) -> str:
 
 def _buffer(buffer: loops.Buffer) -> str:
     text = f"buffer {_word(buffer.name)}: {_tensor(buffer.dtype, buffer.extents, frozenset())}"
-    inside = "" if buffer.inside is None else f" inside {_word(buffer.inside)} + {buffer.offset}"
+    inside = ""
+    if buffer.inside is not None:
+        inside = f" inside {_word(buffer.inside)} + {_size(buffer.offset, frozenset())}"
     return f"{text} {buffer.space}{inside}"
 
 

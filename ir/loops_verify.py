@@ -88,8 +88,13 @@ def _buffers(program: loops.Program) -> None:
             outer = before.get(buffer.inside)
             if outer is None or outer.dtype is not buffer.dtype:
                 raise VerifyError(f"{place}: no {buffer.dtype} buffer {buffer.inside} before it")
-            room = product(outer.extents) - product(buffer.extents) - buffer.offset
-            if buffer.offset < 0 or (isinstance(room, int) and room < 0):
+            offset = buffer.offset
+            unknown = None if buffer.space == "scratch" else _known_size(offset, dims)
+            if unknown:
+                raise VerifyError(f"{place}: {unknown} is not known")
+            room = product(outer.extents) - product(buffer.extents) - offset
+            negative = isinstance(offset, int) and offset < 0
+            if negative or (isinstance(room, int) and room < 0):
                 raise VerifyError(f"{place}: it does not fit in {buffer.inside}")
         before[buffer.name] = buffer
 

@@ -12,7 +12,10 @@ guarded one, ``f32(x)`` a cast, ``f32{i + 1}`` a subscript as a number, ``1.0f32
 ``(!0 = a * b; !0 + !0)`` names what is used more than once. Operands that are not in the order
 of their first use are listed after the reduction; where one occurs twice, reads say ``#k`` for
 operand number k. A name that could be an axis or a dim is an axis of the form, unless spelled
-``$name`` (a dim) or ``@name`` (an axis). From ``#`` and a space to the end of a line is comment.
+``$name`` (a dim) or ``@name`` (an axis). ``loop L < n carry (h) reverse`` declares a loop, ``&L``
+is its counter and ``leaf carry:L.h`` its carry; ``last L.h (inits) (nexts)``, ``history L.h ...``
+and ``stack L (inits) (nexts) %5`` are its results. From ``#`` and a
+space to the end of a line is comment.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nnc.ir.expr import Apply, Const, Expr, Loaded, Number, Position, Read, walk
-from nnc.ir.graph import Custom, Derivative, Form, Graph, Leaf, Literal, Node, Reshape
+from nnc.ir.graph import Custom, Derivative, Form, Graph, Leaf, Literal, Loop, Node, Reshape, Scan
 from nnc.ir.index import Atom, Axis, Dim, FloorDiv, Mod, Poly, Size
+from nnc.ir.index import Counter as Turn
 from nnc.ir.text_parse import INFIX, RESERVED, GraphSyntaxError, parse_graph
 from nnc.ir.types import TensorType
 
@@ -45,12 +49,20 @@ def print_graph(graph: Graph, *, spans: bool = False) -> str:
     order = everything(graph)
     numbers = {node: k for k, node in enumerate(order)}
     lines = [f"graph {_word(graph.name)}"]
+    loops = dict.fromkeys(n.op.loop for n in order if isinstance(n.op, Scan))
+    lines += [_loop(loop) for loop in loops]
     lines += [f"  fact {_size(fact, _Scope())}" for fact in graph.facts]
     for node in order:
         span = f"  # {node.span.file}:{node.span.start}" if spans and node.span else ""
         lines.append(f"  {print_node(node, numbers)}{span}")
     lines += [f"  output {_place(o.space, o.name)} = %{numbers[o.node]}" for o in graph.outputs]
     return "\n".join(lines) + "\n"
+
+
+def _loop(loop: Loop) -> str:
+    carries = ", ".join(_word(c) for c in loop.carries)
+    words = "".join(f" {w}" for w in ("reverse", "until") if getattr(loop, w))
+    return f"  loop {_word(loop.name)} < {_size(loop.extent, _Scope())} carry ({carries}){words}"
 
 
 def everything(graph: Graph) -> list[Node]:
@@ -101,6 +113,11 @@ def _op(node: Node, operands: list[str], numbers: dict[Node, int]) -> str:
         case Custom(name, gradients):
             written = ("-" if g is None else f"%{numbers.get(g, '?')}" for g in gradients)
             return f"custom {json.dumps(name)} ({', '.join(operands)}) ({', '.join(written)})"
+        case Scan(loop, result, carry):
+            n = len(loop.carries)
+            parts = [f"{result} {_word(f'{loop.name}.{carry}' if carry else loop.name)}"]
+            parts += [f"({', '.join(part)})" for part in (operands[:n], operands[n : 2 * n])]
+            return " ".join([*parts, *operands[2 * n :]])
         case Form() as form:
             return _form(form, operands)
 
@@ -159,6 +176,8 @@ def _size(value: Size, scope: _Scope) -> str:
 
 def _atom(atom: Atom, scope: _Scope) -> str:
     match atom:
+        case Turn(name):
+            return f"&{_word(name)}"
         case Dim(name):
             return f"${_word(name)}" if name in scope.axes else _word(name)
         case Axis(name):

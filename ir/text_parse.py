@@ -17,10 +17,12 @@ from nnc.ir.graph import (
     Graph,
     Leaf,
     Literal,
+    Loop,
     Node,
     Op,
     Output,
     Reshape,
+    Scan,
 )
 from nnc.ir.index import Size, axis, dim, floordiv, mod
 from nnc.ir.scalar import ScalarTypeError, apply
@@ -37,7 +39,8 @@ _SIGNS = {sign: (op, level) for op, (sign, level) in INFIX.items()}
 _DTYPES = {dtype.value: dtype for dtype in DType}
 RESERVED = frozenset(
     {*_DTYPES, "true", "false", "inf", "nan", "if", "then", "else", "and", "or", "where", "drops"}
-    | {"out", "leaf", "literal", "reshape", "custom", "output", "graph", "fact"}
+    | {"out", "leaf", "literal", "reshape", "custom", "output", "graph", "fact", "loop"}
+    | {"last", "stack", "history"}
 )
 
 _TOKEN = re.compile(
@@ -47,7 +50,7 @@ _TOKEN = re.compile(
     |(?P<place>[A-Za-z_]\w*:(?:[\w.*:/+-]+|"(?:[^"\\]|\\.)*"))
     |(?P<special>(?:inf|nan)(?:\.(?:f64|f32|f16|bf16))?\b)
     |(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?P<suffix>(?:b?f\d\d|[iu]\d\d?)\b)?
-    |(?P<word>[$@]?(?:[A-Za-z_][\w.']*|`[^`]*`))
+    |(?P<word>[$@&]?(?:[A-Za-z_][\w.']*|`[^`]*`))
     |(?P<sign>//|==|!=|<=|>=|[-+*/%<>=()\[\]{},;:])""",
     re.VERBOSE,
 )
@@ -111,6 +114,7 @@ class _Parser:
         self.at = 0
         self.nodes: dict[str, Node] = {}
         self.scope = _Scope()
+        self.loops: dict[str, Loop] = {}
 
     # tokens ---------------------------------------------------------------------------------
 
@@ -186,7 +190,9 @@ class _Parser:
         self.expect("graph")
         name, facts, outputs = self.name(), list[Size](), list[Output]()
         while self.next.kind != "end":
-            if self.accept("fact"):
+            if self.accept("loop"):
+                self.loop()
+            elif self.accept("fact"):
                 facts.append(self.size())
             elif self.accept("output"):
                 place = self.place()
@@ -195,6 +201,24 @@ class _Parser:
             else:
                 self.definition()
         return Graph(name, tuple(outputs), tuple(facts))
+
+    def loop(self) -> None:
+        name = self.name()
+        self.expect("<")
+        extent = self.size()
+        self.expect("carry")
+        carries = tuple(self.listed(self.name, "(", ")"))
+        self.loops[name] = Loop(name, extent, carries, self.accept("reverse"), self.accept("until"))
+
+    def scan(self, result: str) -> tuple[Op, tuple[Node, ...]]:
+        token = self.next
+        name, _, carry = (self.name(), "", "") if result == "stack" else self.name().partition(".")
+        if name not in self.loops:
+            raise self.error(f"no loop {name!r}", token)
+        inputs = [*self.listed(self.node, "(", ")"), *self.listed(self.node, "(", ")")]
+        if result == "stack":
+            inputs.append(self.node())
+        return Scan(self.loops[name], result, carry), tuple(inputs)
 
     def definition(self) -> None:
         token = self.kind("node")
@@ -230,6 +254,8 @@ class _Parser:
                 inputs = self.listed(self.node, "(", ")")
                 written = self.listed(lambda: None if self.accept("-") else self.node(), "(", ")")
                 return Custom(name, tuple(written)), tuple(inputs)
+            case "last" | "stack" | "history" as result:
+                return self.scan(result)
             case reduce if reduce in REDUCTIONS:
                 return self.form(reduce)
         raise self.error(f"no operation {token.text!r}", token)
@@ -285,6 +311,11 @@ class _Parser:
             self.expect(")")
             return value
         token = self.kind("word")
+        if token.text[0] == "&":
+            name = token.text[1:].strip("`")
+            if name not in self.loops:
+                raise self.error(f"no loop {name!r}", token)
+            return self.loops[name].counter
         if token.text[0] in "$@":
             name = token.text[1:].strip("`")
             return dim(name) if token.text[0] == "$" else axis(name)

@@ -21,11 +21,13 @@ from nnc.ir.graph import (
     Literal,
     Node,
     Reshape,
+    Scan,
     form_loads,
     form_sizes,
 )
 from nnc.ir.index import Axis, Dim, FloorDiv, Mod, Poly, Size, axes_of, dims_of
 from nnc.ir.prove import Facts, contradicts, facts_of, proves_less, proves_nonneg
+from nnc.ir.regions import LoopError, regions
 from nnc.ir.scalar import OPS, ScalarTypeError, result_type
 from nnc.ir.text import everything, print_expr, print_node
 from nnc.ir.types import DType, TensorType
@@ -64,6 +66,7 @@ def verify(graph: Graph, *, bounds: bool = False) -> None:
         if isinstance(node.op, Leaf) and leaves.setdefault(node.op, node).type != node.type:
             reason = f"the same leaf is {leaves[node.op].type} and {node.type}"
             raise VerifyError(reason, node, _around(node, order))
+    _check_loops(graph, order)
     places = [(o.space, o.name) for o in graph.outputs]
     for place in places:
         if places.count(place) > 1:
@@ -90,6 +93,8 @@ def verify_node(node: Node, known: tuple[Size, ...], *, bounds: bool) -> None:
             _check_derivative(node)
         case Custom():
             _check_custom(node.op, node)
+        case Scan() as scan:
+            _check_scan(scan, node)
         case Form() as form:
             _Forms(form, [i.type for i in node.inputs], node.type).check(known, bounds)
         case other:
@@ -150,6 +155,46 @@ def _check_derivative(node: Node) -> None:
     y, x = (i.type for i in node.inputs)
     _require(y.shape == () and y.dtype.is_float, f"a derivative of {y}, no float scalar")
     _require(x.dtype.is_float and node.type == x, f"{node.type} for a derivative by {x}")
+
+
+def _check_scan(scan: Scan, node: Node) -> None:
+    loop = scan.loop
+    n = len(loop.carries)
+    stacks = scan.result == "stack"
+    _require(scan.result in ("last", "stack", "history"), f"no result {scan.result!r}")
+    _require(len(node.inputs) == 2 * n + stacks, f"{len(node.inputs)} operands of a loop")
+    _require(_only_dims(loop.extent), f"the extent {loop.extent} holds more than dims")
+    for name, first, new in zip(loop.carries, scan.inits(node), scan.nexts(node), strict=True):
+        _require(first.type == new.type, f"{name} begins as {first.type} and becomes {new.type}")
+    if stacks:
+        last = node.inputs[-1].type
+        expected = TensorType(last.dtype, (loop.extent, *last.shape))
+    else:
+        _require(scan.carry in loop.carries, f"the loop carries no {scan.carry}")
+        expected = scan.inits(node)[loop.carries.index(scan.carry)].type
+        if scan.result == "history":
+            expected = TensorType(expected.dtype, (loop.extent + 1, *expected.shape))
+    _require(node.type == expected, f"{node.type} where the {scan.result} is {expected}")
+
+
+def _check_loops(graph: Graph, order: list[Node]) -> None:
+    """Check that the loops are nested, and that carries have the types of their first values."""
+    try:
+        regions(o.node for o in graph.outputs)
+    except LoopError as fault:
+        raise VerifyError(str(fault), fault.node, _around(fault.node, order)) from None
+    types: dict[str, TensorType] = {}
+    for node in order:
+        if isinstance(node.op, Scan):
+            loop = node.op.loop
+            for name, first in zip(loop.carries, node.op.inits(node), strict=True):
+                types[f"{loop.name}.{name}"] = first.type
+    for node in order:
+        if isinstance(node.op, Leaf) and node.op.space == "carry":
+            expected = types.get(node.op.name)
+            if expected != node.type:
+                reason = f"the carry {node.op.name} is {node.type}, its first value {expected}"
+                raise VerifyError(reason, node, _around(node, order))
 
 
 class _Forms:

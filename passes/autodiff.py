@@ -13,15 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from nnc.ir.build import full
 from nnc.ir.expr import Apply, Const, Expr, Read
-from nnc.ir.graph import Custom, Form, Leaf, Literal, Node, Reshape, postorder, with_inputs
+from nnc.ir.graph import (
+    Custom,
+    Form,
+    Leaf,
+    Literal,
+    Node,
+    Reshape,
+    Scan,
+    postorder,
+    with_inputs,
+)
 from nnc.ir.index import Size, axis
+from nnc.ir.regions import Item, Region, regions
 from nnc.ir.scalar import make
 from nnc.ir.types import DType, TensorType
 from nnc.passes.adjoint import adjoints, differentiable_reads
+from nnc.passes.cotangents import Key, NotDifferentiable, Sums, derived, key_of
 from nnc.passes.forms import (
     conjunction,
     conjuncts,
@@ -30,19 +41,12 @@ from nnc.passes.forms import (
     is_empty,
     owns,
     reduced_axes,
-    sum_of,
     tidy,
 )
+from nnc.passes.loops import Substitution
+from nnc.passes.through_loop import through_loop
 
-Key: TypeAlias = "Leaf | Node"
-
-
-class NotDifferentiable(Exception):
-    """A tensor whose derivative is asked for but has no rule; ``node`` says which and where."""
-
-    def __init__(self, node: Node, reason: str) -> None:
-        super().__init__(reason)
-        self.node = node
+__all__ = ["NotDifferentiable", "erase", "gradients", "reaches", "vjp", "without_gradient_ops"]
 
 
 def gradients(loss: Node, wrt: Sequence[Node], facts: Iterable[Size] = ()) -> list[Node]:
@@ -73,18 +77,26 @@ def vjp(
             raise ValueError(f"a cotangent of type {cotangent.type} for a {node.type}")
     known = tuple(facts)
     order = postorder(node for node, _ in outputs)
-    targets = {_key(w) for w in wrt}
+    targets = {key_of(w) for w in wrt}
     active = _active(order, targets)
-    sums = _Sums({})
+    sums = Sums()
     for node, cotangent in outputs:
         sums.give(node, cotangent)
-    for node in reversed(order):
-        total = sums.total(node)
-        if total is None or node not in active:
-            continue
-        for operand, contribution in _contributions(node, total, active, known):
-            sums.give(operand, contribution)
+    _reverse(regions((node for node, _ in outputs), inside=True).items, sums, active, known)
     return [sums.total(w) or full(w.type.shape, 0, w.type.dtype, w.span) for w in wrt]
+
+
+def _reverse(items: Sequence[Item], sums: Sums, active: set[Node], known: tuple[Size, ...]) -> None:
+    """Walk backwards, handing on what each tensor was given."""
+    for item in reversed(items):
+        if isinstance(item, Region):
+            for operand, contribution in through_loop(item, sums, active, known, _reverse):
+                sums.give(operand, contribution)
+            continue
+        total = sums.total(item)
+        if total is not None and item in active:
+            for operand, contribution in _contributions(item, total, active, known):
+                sums.give(operand, contribution)
 
 
 def reaches(outputs: Iterable[Node], wrt: Sequence[Node]) -> list[bool]:
@@ -96,48 +108,34 @@ def reaches(outputs: Iterable[Node], wrt: Sequence[Node]) -> list[bool]:
         node = pending.pop()
         if node not in seen:
             seen.add(node)
-            met.add(_key(node))
+            met.add(key_of(node))
             pending.extend(i for i in _sources(node) if i.type.dtype.is_float)
-    return [_key(w) in met for w in wrt]
-
-
-def _key(node: Node) -> Key:
-    return node.op if isinstance(node.op, Leaf) else node
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Cotangents gathered per tensor, in the order given."""
-
-    parts: dict[Key, list[Node]]
-
-    def give(self, node: Node, cotangent: Node) -> None:
-        self.parts.setdefault(_key(node), []).append(cotangent)
-
-    def total(self, node: Node) -> Node | None:
-        """The sum of what was given so far; None of nothing."""
-        key = _key(node)
-        parts = self.parts.get(key)
-        if parts is None:
-            return None
-        if len(parts) > 1:
-            parts[:] = [sum_of(parts, node.span, _derived(node))]
-        return parts[0]
-
-
-def _derived(node: Node) -> str:
-    return f"d_{node.name}" if node.name else ""
+    return [key_of(w) in met for w in wrt]
 
 
 def _active(order: Sequence[Node], targets: set[Key]) -> set[Node]:
     """The tensors that depend on ``targets`` through something that has a derivative."""
-    active: set[Node] = set()
-    for node in order:
-        if not node.type.dtype.is_float:
-            continue
-        if _key(node) in targets or any(i in active for i in _sources(node)):
-            active.add(node)
-    return active
+    carries: set[str] = set()
+    while True:
+        active: set[Node] = set()
+        for node in order:
+            if not node.type.dtype.is_float:
+                continue
+            carried = isinstance(node.op, Leaf) and node.op.name in carries
+            if carried or key_of(node) in targets or any(i in active for i in _sources(node)):
+                active.add(node)
+        found = {
+            f"{node.op.loop.name}.{c}"
+            for node in order
+            if isinstance(node.op, Scan)
+            for c, *pair in zip(
+                node.op.loop.carries, node.op.inits(node), node.op.nexts(node), strict=True
+            )
+            if any(n in active for n in pair)
+        }
+        if found == carries:
+            return active
+        carries = found
 
 
 def _sources(node: Node) -> Iterator[Node]:
@@ -151,6 +149,8 @@ def _sources(node: Node) -> Iterator[Node]:
         case Custom(_, written):
             pairs = zip(node.inputs[1:], written, strict=True)
             yield from (i for i, gradient in pairs if gradient is not None)
+        case Scan():
+            yield from node.inputs
         case Leaf() | Literal():
             pass
 
@@ -164,25 +164,20 @@ def _contributions(
             yield from _through_form(node, form, cotangent, active, known)
         case Reshape():
             (source,) = node.inputs
-            yield source, Node(Reshape(), (cotangent,), source.type, node.span, _derived(source))
+            yield source, Node(Reshape(), (cotangent,), source.type, node.span, derived(source))
         case Custom(name, written):
             for source, gradient in zip(node.inputs[1:], written, strict=True):
                 if gradient is not None and source in active:
                     yield source, _with_cotangent(gradient, name, cotangent)
-        case Leaf() | Literal():
+        case Leaf() | Literal() | Scan():
             pass
 
 
 def _with_cotangent(gradient: Node, name: str, cotangent: Node) -> Node:
     """The written derivative, with ``cotangent`` in the place of the leaf that stands for it."""
     place = Leaf("cotangent", name)
-    done: dict[Node, Node] = {}
-    for node in postorder([gradient]):
-        if node.op == place:
-            done[node] = cotangent
-        else:
-            done[node] = with_inputs(node, tuple(done[i] for i in node.inputs))
-    return done[gradient]
+    leaves = [n for n in postorder([gradient]) if n.op == place]
+    return Substitution(dict.fromkeys(leaves, cotangent))([gradient])[0]
 
 
 # -------------------------------------------------------------------------------- one form
@@ -209,7 +204,7 @@ def _through_form(
         source = node.inputs[read.operand]
         exchanged = Form(form.axes, read.index, "sum", value, form.where, read.outside is not None)
         plain = tidy(exchanged, source.type.shape, known)
-        yield source, form_node(plain, operands.nodes, source.type, node.span, _derived(source))
+        yield source, form_node(plain, operands.nodes, source.type, node.span, derived(source))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 from nnc.ir.expr import Apply, Const, Expr, Position, Read, map_operands, sizes_in
-from nnc.ir.graph import Form, Graph, Leaf, Literal, Node, Output, Reshape, with_inputs
+from nnc.ir.graph import Form, Graph, Leaf, Literal, Node, Output, Reshape, Scan, with_inputs
 from nnc.ir.index import Axis, Size, axis
 from nnc.passes.forms import substitute_form
 from nnc.passes.rewrite import COMMUTATIVE
@@ -51,6 +51,8 @@ class _Table:
                 return "literal", tuple(repr(v) for v in values), node.type
             case Reshape():
                 return "reshape", inputs, node.type
+            case Scan() as scan:
+                return scan, inputs, node.type
             case Form() as form:
                 return "form", self._form(form, inputs), node.type
         return "itself", id(node)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nnc.ir.graph import Form, Graph, Node, Rebuilder, with_inputs
 from nnc.passes.forms import form_node
+from nnc.passes.loops import prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ def dce(graph: Graph, options: DceOptions = DceOptions()) -> Graph:
     kept = tuple(
         o for o in graph.outputs if options.keep is None or (o.space, o.name) in options.keep
     )
-    return Rebuilder(_without_unread)(Graph(graph.name, kept, graph.facts))
+    return prune(Rebuilder(_without_unread)(Graph(graph.name, kept, graph.facts)))
 
 
 def _without_unread(node: Node, inputs: tuple[Node, ...]) -> Node:

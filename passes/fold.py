@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nnc.ir.build import full
 from nnc.ir.expr import Apply, Const, Expr, Number, Read
-from nnc.ir.graph import Form, Graph, Literal, Node, Rebuilder, Reshape, with_inputs
+from nnc.ir.graph import Form, Graph, Literal, Node, Rebuilder, Reshape, counters_in, with_inputs
 from nnc.ir.index import Size
 from nnc.ir.scalar import OPS
 from nnc.ir.types import DType
@@ -104,7 +104,7 @@ def _computed(node: Node, options: FoldOptions) -> Node:
         return node
     if not all(isinstance(i.op, Literal) for i in node.inputs) or _is_uniform(form):
         return node
-    if node.type.dtype in (DType.F16, DType.BF16) or not node.inputs:
+    if node.type.dtype in (DType.F16, DType.BF16) or not node.inputs or counters_in(node):
         return node
     from nnc.ir.interpret import evaluate_nodes
 

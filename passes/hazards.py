@@ -69,7 +69,10 @@ def _part(buffer: Buffer, by_name: Mapping[str, Buffer]) -> tuple[str, int, int]
     start = 0
     block = buffer
     while block.inside is not None:
-        start += block.offset
+        if isinstance(block.offset, int):
+            start += block.offset
+        else:
+            start, size = 0, block.offset
         block = by_name[block.inside]
     return block.name, start, start + size if isinstance(size, int) else 1 << 62
 
@@ -135,7 +138,9 @@ def with_barriers(
 
 
 def _inside(step: Step, kernels: Mapping[str, Kernel], memory: Memory) -> Step:
-    """``step`` with barriers in both ways of a choice."""
+    """``step`` with barriers in both ways of a choice, and between and after a loop's steps."""
+    if isinstance(step, Repeat):
+        return replace(step, steps=(*with_barriers(step.steps, kernels, memory), Barrier()))
     if not isinstance(step, When):
         return step
     then, otherwise = (with_barriers(s, kernels, memory) for s in (step.steps, step.otherwise))

@@ -48,6 +48,7 @@ from nnc.ir.index import (
     substitute,
 )
 from nnc.ir.prove import Facts, facts_of, proves_less, proves_nonneg
+from nnc.ir.regions import dependence
 from nnc.ir.scalar import make
 from nnc.ir.types import DType
 from nnc.passes.forms import form_node, identity_axes, substitute_axes
@@ -61,7 +62,9 @@ MOST_SCALAR_NODES = 80
 
 def inline(graph: Graph) -> Graph:
     """Return an equal graph without the tensors that are better computed where they are read."""
-    uses = Counter(i for node in graph.nodes() for i in node.inputs)
+    order = graph.nodes()
+    uses = Counter(i for node in order for i in node.inputs)
+    depends = dependence(order)
     checked = {key for node in graph.nodes() for key in _checks(node)}
     for output in graph.outputs:
         uses[output.node] += MOST_NODES
@@ -71,7 +74,9 @@ def inline(graph: Graph) -> Graph:
         if isinstance(node.op, Custom):
             new = inputs[0]
         elif isinstance(node.op, Form):
-            alone = {n for o, n in zip(node.inputs, inputs, strict=True) if _lone(o, uses)}
+            pairs = zip(node.inputs, inputs, strict=True)
+            # what is computed once must not be computed again in every turn of a loop
+            alone = {n for o, n in pairs if depends[o] == depends[node] and _lone(o, uses)}
             new = _Inliner(new, alone, graph.facts, checked).run()
         return new
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nnc.ir.graph import Graph, Node, Rebuilder, with_inputs
+from nnc.ir.graph import Graph, Node, Rebuilder, Scan, with_inputs
 from nnc.passes.autodiff import erase
 from nnc.passes.cse import cse
 from nnc.passes.dce import DceOptions, dce
 from nnc.passes.fold import FoldOptions, fold
+from nnc.passes.loops import hoist
 from nnc.passes.simplify import SimplifyOptions, simplify, simplify_node
 from nnc.passes.solve import solve
 
@@ -46,6 +47,13 @@ def erase_gradients(graph: Graph) -> Graph:
     return Rebuilder(erase)(graph)
 
 
+def hoist_loops(graph: Graph, options: GraphOptions) -> Graph:
+    """Return ``graph`` with what need not be in loops outside them."""
+    if not any(isinstance(node.op, Scan) for node in graph.nodes()):
+        return graph
+    return simplify(hoist(graph), options.simplify)
+
+
 def solve_scatters(graph: Graph) -> Graph:
     """Return ``graph`` with each scatter given one owner per element, where possible."""
 
@@ -63,6 +71,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("erase", lambda g, o: erase_gradients(g), "no more derivatives are taken"),
     Pass("fold", lambda g, o: fold(g, o.fold), "constants make conditions plain"),
     Pass("simplify", lambda g, o: simplify(g, o.simplify), "equal forms then look equal"),
+    Pass("hoist", hoist_loops, "knows loops by what their plain forms read"),
     Pass("solve", lambda g, o: solve_scatters(g), "sees guards that simplify has settled"),
     Pass("cse", lambda g, o: cse(g), "last: derivatives and solved scatters repeat forms"),
 )

@@ -6,7 +6,7 @@ compiled code is given addresses only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnc.ir.index import Size, evaluate, product
@@ -54,14 +54,16 @@ def plan(program: Program, entry: str, dims: Mapping[str, int]) -> Plan:
 def live_ranges(program: Program, steps: Sequence[Step]) -> tuple[Live, ...]:
     """The scratch buffers that ``steps`` use, and when.
 
-    What a turn of a ``Repeat`` leaves in scratch, the next turn does not read.
+    What a turn of a ``Repeat`` leaves in scratch, the next turn does not read, unless it is used
+    outside the ``Repeat`` too: then it is kept through all of the turns.
     """
+    roots = {b.name: b.name if b.inside is None else b.inside for b in program.buffers}
     spans: dict[str, _Span] = {}
-    _walk(steps, 0, spans)
+    _Walk(roots, spans).run(steps)
     return tuple(
         Live(b.name, product((*b.extents, b.dtype.bytes)), spans[b.name].first, spans[b.name].last)
         for b in program.buffers
-        if b.space == "scratch" and b.name in spans
+        if b.space == "scratch" and b.inside is None and b.name in spans
     )
 
 
@@ -81,20 +83,44 @@ def assign(lives: Sequence[Live], dims: Mapping[str, int]) -> Plan:
     return Plan(offsets, max((end for _, end, _ in placed), default=0))
 
 
-def _walk(steps: Sequence[Step], section: int, spans: dict[str, _Span]) -> int:
-    for step in steps:
-        match step:
-            case Barrier():
-                section += 1
-            case Launch(views=views):
-                for view in views:
-                    span = spans.setdefault(view, _Span(section, section))
-                    span.first, span.last = min(span.first, section), max(span.last, section)
-            case Repeat(steps=inner):
-                section = _walk(inner, section, spans)
-            case When(steps=then, otherwise=otherwise):
-                section = _walk(otherwise, _walk(then, section, spans), spans)
-    return section
+@dataclass(slots=True)
+class _Walk:
+    """Finds the first and the last section in which each buffer is used."""
+
+    roots: Mapping[str, str]
+    spans: dict[str, _Span]
+    section: int = 0
+
+    def run(self, steps: Sequence[Step]) -> set[str]:
+        """Walk through steps; return the buffers that they use."""
+        used: set[str] = set()
+        turns: list[tuple[int, int, set[str]]] = []
+        outside: dict[str, int] = {}
+        for step in steps:
+            found: set[str] = set()
+            begin = self.section
+            match step:
+                case Barrier():
+                    self.section += 1
+                case Launch(views=views):
+                    found = {self.roots[v] for v in views}
+                    self._touch(found, self.section, self.section)
+                case Repeat(steps=inner):
+                    found = self.run(inner)
+                    turns.append((begin, self.section, found))
+                case When(steps=then, otherwise=otherwise):
+                    found = self.run(then) | self.run(otherwise)
+            for name in found:
+                outside[name] = outside.get(name, 0) + 1
+            used |= found
+        for begin, end, found in turns:
+            self._touch((n for n in found if outside[n] > 1), begin, end)
+        return used
+
+    def _touch(self, names: Iterable[str], first: int, last: int) -> None:
+        for name in names:
+            span = self.spans.setdefault(name, _Span(first, last))
+            span.first, span.last = min(span.first, first), max(span.last, last)
 
 
 def _rounded(size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnc.ir.loops import Buffer, Launch
@@ -17,18 +17,21 @@ def place_results(
     results: Sequence[tuple[str, str]],
     layout: Mapping[str, Buffer],
     pointwise: set[tuple[str, str]],
+    divided: Collection[str] = (),
 ) -> None:
     """Bring each (value, target) of ``results`` to its target.
 
     A value in scratch that may as well be computed in its target is; the others are copied at the
-    end. ``pointwise`` holds what ``pointwise_pairs`` tells of the groups.
+    end. ``pointwise`` holds what ``pointwise_pairs`` tells of the groups. Tensors that are
+    ``divided`` into parts, and these parts, stay where they are.
     """
     placer = _Placer(work, Memory(layout.values()), pointwise)
     copies: list[tuple[str, str]] = []
     for value, target in results:
         if value == target:
             continue
-        if value in layout or not placer.try_to_move(value, target):
+        fixed = value in layout or value in divided
+        if fixed or not placer.try_to_move(value, target):
             copies.append((placer.homes.get(value, value), target))
     placer.share(frozenset(source for source, _ in copies))
     for source, target in copies:

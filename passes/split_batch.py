@@ -18,6 +18,7 @@ from nnc.ir.graph import (
     Literal,
     Node,
     Reshape,
+    Scan,
     form_loads,
     form_reads,
     form_sizes,
@@ -25,6 +26,7 @@ from nnc.ir.graph import (
     with_inputs,
 )
 from nnc.ir.index import Atom, Size, axes_of, axis, dim, dims_of, substitute_atoms
+from nnc.ir.regions import dependence
 from nnc.ir.scalar import make
 from nnc.passes.forms import axes_in, form_node
 
@@ -99,18 +101,23 @@ def _check_rows(root: Node, order: Sequence[Node], batch: str) -> None:
     if batch in _shape_dims(root):
         raise NotSplittable(root, f"a value for each row of {batch}, not one for all")
     after: set[Node] = set()
+    depends = dependence(order)
     for node in order:
         rows = batch in _shape_dims(node)
         inside = next((i for i in node.inputs if i in after), None)
         cut = isinstance(node.op, Form) and bool(_batch_axes(node.op, batch))
+        if cut and not rows and depends[node]:
+            raise NotSplittable(node, f"a reduction over {batch} in each turn of a scan")
         if inside is not None and (rows or cut):
             raise NotSplittable(node, f"a reduction over {batch} of what needs another")
         match node.op:
             case Form() as form:
                 _check_form(node, form, batch)
+            case Scan(loop) if batch in dims_of(loop.extent):
+                raise NotSplittable(node, f"a scan over {batch}, each row after the others")
             case Reshape() if rows and not _leads(node, batch):
                 raise NotSplittable(node, f"a reshape that moves rows of {batch}")
-            case Leaf() | Literal() | Custom() | Reshape():
+            case Leaf() | Literal() | Custom() | Reshape() | Scan():
                 pass
         if inside is not None or (cut and not rows):
             after.add(node)

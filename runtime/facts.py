@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nnc.ir.expr import Apply, walk
-from nnc.ir.graph import Form, Graph
+from nnc.ir.graph import Form, Graph, Scan
 from nnc.ir.index import Size, dims_of, evaluate, product
 from nnc.ir.loops import Program
+from nnc.ir.regions import dependence
 from nnc.passes.plan import plan
 from nnc.runtime.assemble import assemble
 from nnc.runtime.compile import graphs_of, loops_of
@@ -152,10 +153,14 @@ def multiply_adds(graph: Graph | None, batch: str | None) -> Size:
     from nnc.ir.index import Dim, substitute
 
     total: Size = 0
-    for node in graph.nodes():
+    order = graph.nodes()
+    turns = {n.op.loop.name: n.op.loop.extent for n in order if isinstance(n.op, Scan)}
+    depends = dependence(order) if turns else {}
+    for node in order:
         form = node.op
         if isinstance(form, Form) and form.reduce == "sum" and _multiplies(form):
             points = product(extent for _, extent in form.axes)
+            points = points * product(turns[loop] for loop in depends.get(node, ()))
             total = total + (substitute(points, {Dim(batch): 1}) if batch is not None else points)
     return evaluate(total, {}) if not dims_of(total) else total
 

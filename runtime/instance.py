@@ -112,6 +112,7 @@ class Instance:
         """Return the block that a state buffer lies in, and the byte where it starts."""
         if buffer.inside is not None:
             block, start = self._place(self._buffers[buffer.inside])
+            assert isinstance(buffer.offset, int), "only scratch moves with loops"
             return block, start + buffer.offset * buffer.dtype.bytes
         if buffer.name in self._state_at:
             return self._state, self._state_at[buffer.name]

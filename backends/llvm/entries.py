@@ -147,7 +147,8 @@ class Walk:
         position = list(buffers).index(root)
         at = self._word(base.HEADER + position, "ptr")
         if offset:
-            at, _ = self.b.pure(f"getelementptr i8, ptr {at}, i64 {offset}", 0, cheap=True)
+            by = offset if isinstance(offset, int) else self._size(offset).ref
+            at = self.b.once(f"getelementptr i8, ptr {at}, i64 {by}")
         return at
 
     def _record(self) -> str:
@@ -170,12 +171,15 @@ def emit_entries(
     """Yield the text of every entry. Raises EmitError, naming the entry."""
     shared: list[Shared] = []
     words = base.HEADER + len(program.buffers) + len(program.dims)
+    offsets = {b.name: b.offset for b in program.buffers}
     numbered = sorted(enumerate(program.entries), key=lambda e: (len(_flat(e[1].steps)), e[0]))
     for number, entry in numbered:
         same = next((s for s in shared if s.steps == entry.steps), None)
         if same is None:
             same = Shared(
-                entry.steps, symbol("steps", number, entry.name), _used(entry.steps, kernels)
+                entry.steps,
+                symbol("steps", number, entry.name),
+                _used(entry.steps, kernels, offsets),
             )
             walk = Walk(program, Builder(target, declarations), kernels, shared)
             try:
@@ -215,13 +219,18 @@ def _flat(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-def _used(steps: Sequence[Step], kernels: Mapping[str, tuple[Kernel, str]]) -> frozenset[str]:
+def _used(
+    steps: Sequence[Step],
+    kernels: Mapping[str, tuple[Kernel, str]],
+    offsets: Mapping[str, Size],
+) -> frozenset[str]:
     """Return the dims that steps or their kernels use."""
     dims: set[str] = set()
     for step in _flat(steps):
         match step:
-            case Launch(kernel, _, extents):
+            case Launch(kernel, views, extents):
                 dims.update(kernels[kernel][0].dims, *(dims_of(e) for e in extents))
+                dims.update(*(dims_of(offsets[v]) for v in views if v in offsets))
             case Repeat(_, extent, _):
                 dims |= dims_of(extent)
             case When(conditions, _, _):

@@ -18,7 +18,7 @@ from nnc.backends.llvm.subscripts import Bound, scalar
 from nnc.backends.llvm.support import STATE_BEGIN, STATE_END
 from nnc.backends.llvm.target import Target
 from nnc.backends.llvm.values import EmitError, Value, constant
-from nnc.ir.index import Atom, Axis, Dim, Size, product
+from nnc.ir.index import Atom, Axis, Dim, Size, apart, product
 from nnc.ir.loops import Buffer, Function, Kernel, Launch, Param, Program, Repeat, Step, When
 from nnc.ir.types import DType
 
@@ -73,12 +73,12 @@ def launches(steps: Sequence[Step]) -> list[Launch]:
     return found
 
 
-def place_of(buffers: Mapping[str, Buffer], name: str) -> tuple[str, int]:
+def place_of(buffers: Mapping[str, Buffer], name: str) -> tuple[str, Size]:
     """Return the outermost buffer around ``name`` and the offset in it, in bytes."""
-    offset = 0
+    offset: Size = 0
     buffer = buffers[name]
     while buffer.inside is not None:
-        offset += buffer.offset * buffer.dtype.bytes
+        offset = offset + buffer.offset * buffer.dtype.bytes
         buffer = buffers[buffer.inside]
     return buffer.name, offset
 
@@ -87,6 +87,9 @@ def _overlap(buffers: Mapping[str, Buffer], first: str, second: str) -> bool:
     (root, start), (other_root, other_start) = (place_of(buffers, n) for n in (first, second))
     if root != other_root:
         return False
+    if not (isinstance(start, int) and isinstance(other_start, int)):
+        sizes = [product((*buffers[n].extents, buffers[n].dtype.bytes)) for n in (first, second)]
+        return sizes[0] != sizes[1] or not apart(start, other_start, sizes[0])
     low, high = sorted(((start, first), (other_start, second)))
     size = product(buffers[low[1]].extents)
     return not isinstance(size, int) or low[0] + size * buffers[low[1]].dtype.bytes > high[0]

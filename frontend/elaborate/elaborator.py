@@ -51,6 +51,7 @@ class Elaborator:
     of instances whose parameters are all frozen: they run as at inference. ``probed`` has what
     layers and functions give that were applied only to see whether they fit, and ``copies`` the
     path of the original by that of each copy.
+    ``turn`` numbers the turn of the scans around, None where there is none.
     """
 
     precision: DType
@@ -70,6 +71,7 @@ class Elaborator:
     requirements: list[Requirement] = field(default_factory=list)
     multiples: dict[str, int] = field(default_factory=dict)
     dividing: list[Requirement] = field(default_factory=list)
+    turn: Size | None = None
     steps: int = 0
     taken: set[str] = field(default_factory=set)
     frozen: frozenset[str] = frozenset()

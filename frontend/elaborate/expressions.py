@@ -9,7 +9,7 @@ from nnc.frontend import ast
 from nnc.frontend.elaborate import operators
 from nnc.frontend.elaborate.calls import call, pipe
 from nnc.frontend.elaborate.convert import Operand
-from nnc.frontend.elaborate.elaborator import later, wrong_value
+from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import Cascade, did_you_mean, fault
 from nnc.frontend.elaborate.slices import subscript
 from nnc.frontend.elaborate.values import (
@@ -82,7 +82,9 @@ def evaluate(
 
             return repeat(elab, scope, expr, wanted=True)
         case ast.Scan():
-            raise later("scan", expr.span)
+            from nnc.frontend.elaborate.scans import scan
+
+            return scan(elab, scope, expr, wanted=True)
         case ast.Hole():
             raise fault("E0230", "this is left to be written", expr.span, "... stands for nothing")
         case ast.Record():

@@ -131,9 +131,15 @@ def first_value(
 
 
 def _check_closed(node: Node, statement: ast.ParamDecl | ast.BufferDecl, path: str) -> None:
-    from nnc.ir.graph import postorder
+    from nnc.ir.graph import counters_in, postorder
 
     for part in postorder([node]):
+        turned = counters_in(part) or (isinstance(part.op, Leaf) and part.op.space == "carry")
+        if turned:
+            raise fault(
+                "E0214", f"the first value of {path} cannot depend on the turn of a scan",
+                statement.init.span, "made before there is any turn",
+            )  # fmt: skip
         if isinstance(part.op, Leaf) and part.op.space != "system":
             raise fault(
                 "E0214",

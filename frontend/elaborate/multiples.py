@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import lcm
 
 from nnc.ir.expr import map_sizes
-from nnc.ir.graph import Custom, Form, Node, postorder
+from nnc.ir.graph import Custom, Form, Node, Scan, postorder
 from nnc.ir.index import Atom, Dim, Size, dim, floordiv, substitute
 from nnc.ir.model import Mode, Model, Named, Requirement
 from nnc.ir.types import TensorType
@@ -109,6 +109,8 @@ class _Substitution:
                 op = self._form(op)
             case Custom(name, gradients):
                 op = Custom(name, tuple(self(g) if g is not None else None for g in gradients))
+            case Scan(loop):
+                op = replace(op, loop=replace(loop, extent=self._size(loop.extent)))
             case _:
                 pass
         shape = tuple(self._size(d) for d in node.type.shape)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
 
 
+TURN_STRIDE = 1 << 40
+"""Numbers between those of one turn of a scan and the next one's."""
+
+
 def draw(
     elab: Elaborator, name: str, shape: Operand | None, expected: Sequence[Size] | None,
     trace: str, span: Span,
@@ -50,6 +54,10 @@ def draw(
     here = build.subscripts(axes)
     index = _element(elab, expected, here, inputs)
     make = random.uniform if name == "random_uniform" else random.normal
+    if elab.turn is not None and not elab.starting:
+        # numbers of different turns are a long way apart, whatever the size of the batch
+        turn = scalar.cast(scalar.position(elab.turn + 1), DType.U64)
+        index = scalar.add(index, scalar.mul(turn, Const(TURN_STRIDE, DType.U64)))
     body = make(seed, step, random.stream_of(trace), index, elab.precision)
     return Tensor(build.form(axes, here, body, inputs, expected, span=span))
 

@@ -12,8 +12,8 @@ from nnc.frontend.elaborate.faults import fault
 from nnc.frontend.elaborate.operators import truth
 from nnc.frontend.elaborate.values import Bool, Element, Poison, describe
 from nnc.ir import build
-from nnc.ir.expr import Apply, Const, Expr, Position
-from nnc.ir.index import Dim, Mod, Poly
+from nnc.ir.expr import Apply, Const, Expr, Position, sizes_in
+from nnc.ir.index import Dim, Mod, Poly, counters_of
 from nnc.ir.model import Requirement
 from nnc.ir.prove import assumptions
 
@@ -38,6 +38,9 @@ def require(elab: Elaborator, scope: Scope, statement: ast.Require) -> None:
                 "required here",
             )
         case Element(expr) if not varies_over_box(expr):
+            if any(counters_of(size) for size in sizes_in(expr)):
+                raise fault("E0241", "require cannot tell of the turn of a scan",
+                            statement.condition.span, "not the same in each turn")  # fmt: skip
             facts = assumptions(expr)
             value = build.form((), (), expr, (), (), span=statement.span)
             message = said or "a requirement does not hold"

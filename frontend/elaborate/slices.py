@@ -23,7 +23,7 @@ from nnc.frontend.elaborate.values import (
 )
 from nnc.ir import build
 from nnc.ir.graph import Node
-from nnc.ir.index import Size, ceildiv
+from nnc.ir.index import Size, ceildiv, counters_of
 from nnc.ir.span import Span
 
 if TYPE_CHECKING:
@@ -149,6 +149,12 @@ def _bound(elab: Elaborator, scope: Scope, expr: ast.Expr, size: Size) -> Size:
     raise wrong_value("a whole number known in sizes", value, expr.span, hint)
 
 
+def _how_to_keep_inside(at: Size, size: Size) -> str:
+    if counters_of(at):
+        return f"index notation guards a read: if {at} < {size} then ... else 0"
+    return f"say what every call keeps to: require {at} < {size}"
+
+
 def _outside(at: Size, size: Size, span: Span, base: Operand) -> Fault:
     known = isinstance(at, int) and isinstance(size, int)
     return fault(
@@ -157,5 +163,5 @@ def _outside(at: Size, size: Size, span: Span, base: Operand) -> Fault:
         span,
         f"in the shape {spell(base.value.shape)}" if isinstance(base.value, Tensor) else "",
         related=[base.related],
-        hint=None if known else f"say what every call keeps to: require {at} < {size}",
+        hint=None if known else _how_to_keep_inside(at, size),
     )

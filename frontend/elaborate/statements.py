@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from nnc.frontend import ast
 from nnc.frontend.elaborate.arrangement import stacked
 from nnc.frontend.elaborate.convert import Operand, natural_type, to_node
-from nnc.frontend.elaborate.elaborator import later, wrong_value
+from nnc.frontend.elaborate.elaborator import wrong_value
 from nnc.frontend.elaborate.faults import Fault, fault
 from nnc.frontend.elaborate.held import declare_buffer, declare_param, update
 from nnc.frontend.elaborate.operators import truth
 from nnc.frontend.elaborate.parameters import count
 from nnc.frontend.elaborate.requirements import require
 from nnc.frontend.elaborate.results import expected_result, fit, fit_results
+from nnc.frontend.elaborate.scans import scan
 from nnc.frontend.elaborate.scope import Binding
 from nnc.frontend.elaborate.values import (
     POISON,
@@ -111,9 +112,12 @@ def run(elab: Elaborator, scope: Scope, statement: ast.Stmt) -> Value | None:
         case ast.PortDecl() | ast.Output() | ast.Loss() | ast.Metric():
             if scope.body.model is None:
                 raise _misplaced(_word(statement), "a model", statement)
+            if elab.turn is not None:
+                raise fault("E0217", f"{_word(statement)} inside a scan", statement.span,
+                            "declared once, not in each turn")  # fmt: skip
             scope.body.model.declare(elab, scope, statement)
         case ast.Scan():
-            raise later("scan", statement.span)
+            scan(elab, scope, statement, wanted=False)
         case ast.Assert():
             raise _misplaced("assert", "a test", statement)
         case ast.Hole():

@@ -224,7 +224,7 @@ class _Translator:
         where = self.where
         covers = inside is None and self._covers()
         if covers and form.reduce == "none" and where is not None:
-            value = op("select", where, value, Const(0, value.dtype))
+            value = op("select", where, value, Const(0, value.dtype), dtype=value.dtype)
             where = None
         offset = self.size(flat(form.out, self.node.type.shape))
         return Stage(

@@ -225,7 +225,7 @@ class _Block:
         value = rewrite(factor, size, load)
         if mask is None or isinstance(value, Load):
             return value
-        return op("select", mask, value, zero(value.dtype))
+        return op("select", mask, value, zero(value.dtype), dtype=value.dtype)
 
     # register tiles -------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def test_the_fault_shows_where_it_is():
         ("buffer x:", "buffer y:", "two of one name: buffer y"),
         ("[n, 8] frozen", "[m, 8] frozen", "buffer x: dim m is not known"),
         (" frozen", " attic", "no space is called attic"),
-        ("8] state", "8] state inside x + -1", "whole number"),
+        ("8] state", "8] state inside x + -1", "it does not fit in x"),
         ("8] state", "8] state inside x + 1", "does not fit in x"),
         ("i64[n] input", "i64[n] input inside x + 0", "no i64 buffer x before it"),
         ("(r x: f32[n, 8]", "(rw x: f32[n, 8]", "writes x, which is frozen"),
