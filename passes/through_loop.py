@@ -92,9 +92,9 @@ class _Backward:
 
     def _last_total(self, carry: str, init: Node) -> Node:
         for result, total in self.given:
-            if isinstance(result.op, Scan) and result.op.result == "last":
-                if result.op.carry == carry:
-                    return total
+            op = result.op
+            if isinstance(op, Scan) and op.result == "last" and op.carry == carry:
+                return total
         return full(init.type.shape, 0, init.type.dtype, init.span)
 
     def _moved(self, roots: Sequence[Node], name: str) -> list[Node]:
