@@ -128,7 +128,7 @@ class World:
     def _root(self, buffer: Buffer) -> tuple[str, int]:
         start = 0
         while buffer.inside is not None:
-            start += buffer.offset
+            start += evaluate(buffer.offset, self.dims)
             buffer = self.assembly.layout[buffer.inside]
         return buffer.name, start
 
