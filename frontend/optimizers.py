@@ -26,6 +26,7 @@ from nnc.frontend.elaborate.values import (
     OptimizerValue,
     ScheduleValue,
     Tensor,
+    TupleValue,
     Value,
     describe,
     is_poisoned,
@@ -251,6 +252,8 @@ def _spell(value: Value) -> str:
             return _declared(decl)
         case BuiltinValue(name):
             return name
+        case TupleValue(items):
+            return f"({', '.join(map(_spell, items))})"
         case _:
             return describe(value)
 

@@ -29,6 +29,7 @@ from nnc.frontend.elaborate.values import (
     ScheduleValue,
     Tensor,
     Text,
+    TupleValue,
     Value,
     describe,
     is_poisoned,
@@ -165,7 +166,7 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
         if declared.dims is not None:
             raise fault("E0224", "config has no dims", declared.span)
     else:
-        raise fault("E0224", "config is one value", declared.span)
+        return _several(elab, declared, operand)
     match kind, value:
         case ("int", Int()) | ("float", Float()) | ("bool", Bool()) | ("text", Text()):
             return value
@@ -196,6 +197,22 @@ def plain(elab: Elaborator, declared: ast.TypeExpr, operand: Operand) -> Value:
             declared.name if isinstance(declared, ast.TensorTypeExpr) else declared.kind
         )
     raise wrong_value(_article(kind), value, operand.span)
+
+
+def _several(elab: Elaborator, declared: ast.TupleType, operand: Operand) -> TupleValue:
+    """Return config of a type like ``(int, int)``; one value alone stands for each of them."""
+    value = operand.value
+    parts = value.items if isinstance(value, TupleValue) else (value,) * len(declared.items)
+    if len(parts) != len(declared.items):
+        raise fault(
+            "E0224",
+            f"{count(len(parts), 'value')} where {len(declared.items)} are declared",
+            operand.span,
+            related=[(declared.span, "declared here")],
+            hint="one value alone stands for all of them",
+        )
+    pairs = zip(declared.items, parts, strict=True)
+    return TupleValue(tuple(plain(elab, t, replace(operand, value=v)) for t, v in pairs))
 
 
 def _article(kind: str) -> str:
@@ -266,7 +283,7 @@ def single(elab: Elaborator, scope: Scope, param: ast.Parameter, operand: Operan
     if declared is None or is_poisoned(value):
         return value
     if isinstance(declared, ast.TupleType):
-        raise fault("E0206", "a parameter is one value", declared.span)
+        return plain(elab, declared, operand)
     if isinstance(declared, ast.CallableType) or (
         declared.dims is None and declared.name.text in CONFIG_TYPES
     ):

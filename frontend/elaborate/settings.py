@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnc.frontend import ast
@@ -12,7 +12,7 @@ from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.parameters import Arguments
 from nnc.frontend.elaborate.scope import Scope
 from nnc.frontend.elaborate.types import NAMED, PRECISIONS
-from nnc.frontend.elaborate.values import Bool, Float, Int, Text, Value
+from nnc.frontend.elaborate.values import Bool, Float, Int, Text, TupleValue, Value
 from nnc.ir.types import DType
 
 
@@ -60,7 +60,20 @@ def config_arguments(
 
 def outside_value(param: ast.Parameter, value: Any, scope: Scope) -> Value:
     """Return a Python value, or the text that the command was given, as a value."""
-    kind = param.type.name.text if isinstance(param.type, ast.TensorTypeExpr) else None
+    return _outside(param, param.type, value, scope)
+
+
+def _outside(
+    param: ast.Parameter, declared: ast.TypeExpr | None, value: Any, scope: Scope
+) -> Value:
+    kind = declared.name.text if isinstance(declared, ast.TensorTypeExpr) else None
+    if isinstance(declared, ast.TupleType):
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Sequence):
+            return _outside(param, declared.items[0], value, scope)
+        types = (*declared.items, *(declared.items[-1:] * len(parts)))
+        items = [_outside(param, t, v, scope) for t, v in zip(types, parts, strict=False)]
+        return items[0] if len(items) == 1 else TupleValue(tuple(items))
     if isinstance(value, str) and kind == "fn":
         found = scope.find_callable(value)
         if found is None:
@@ -107,17 +120,22 @@ def _read(param: ast.Parameter, kind: str | None, text: str) -> Any:
 
 def settled_config(bound: Mapping[str, Value]) -> dict[str, Any]:
     """Return config as plain Python values; what is none (a function) is left out."""
-    plain: dict[str, Any] = {}
-    for name, value in bound.items():
-        match value:
-            case Int(size) if isinstance(size, int):
-                plain[name] = size
-            case Float(number):
-                plain[name] = number
-            case Bool(truth):
-                plain[name] = truth
-            case Text(text):
-                plain[name] = text
-            case _:
-                pass
-    return plain
+    found = {name: _settled(value) for name, value in bound.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _settled(value: Value) -> Any:
+    match value:
+        case Int(size) if isinstance(size, int):
+            return size
+        case Float(number):
+            return number
+        case Bool(truth):
+            return truth
+        case Text(text):
+            return text
+        case TupleValue(items):
+            parts = tuple(_settled(item) for item in items)
+            return None if None in parts else parts
+        case _:
+            return None
