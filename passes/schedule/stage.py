@@ -292,7 +292,8 @@ class _Translator:
         shape = self.node.type.shape
         for subscript, extent in zip(self.form.out, shape, strict=True):
             loaded = _loaded(subscript)
-            if not (self.form.drops or loaded):
+            # What a filter alone keeps inside is stored to for points that it rules out as well.
+            if not (self.form.drops or loaded or self.form.where is not None):
                 continue
             tests = self._tests(subscript, extent)
             conditions += tests

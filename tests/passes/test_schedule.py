@@ -287,3 +287,26 @@ def test_a_product_of_constants_and_sums() -> None:
     a = leaf("a", N, 7)
     scaled = build.elementwise(lambda v: sc.mul(v, Const(0.5, F32)), a)
     agrees(build.reduce(scaled, [1], "prod"), build.reduce(scaled, [0], "prod"), dims={"n": 33})
+
+
+def test_a_filter_alone_keeps_stores_inside() -> None:
+    """Axes of the result that run farther than it: what the filter rules out is stored nowhere."""
+    i, j, k = axis("i"), axis("j"), axis("k")
+    short = sc.apply("lt", Position(j), Position(3))
+    a, b = leaf("a", 40, 20, dtype=F64), leaf("b", 20, 7, dtype=F64)
+    axes = [("i", 40), ("j", 20), ("k", 7)]
+    factor, other = build.read(a, 0, i, j), build.read(b, 1, j, k)
+    for kind, body, out, shape in [
+        ("sum", factor, (j,), (3,)),
+        ("max", factor, (j,), (3,)),
+        ("sum", sc.mul(factor, other), (j, k), (3, 7)),
+        ("sum", sc.mul(factor, other), (j, i), (3, 40)),
+    ]:
+        inputs = (a, b) if body is not factor else (a,)
+        agrees(
+            build.form(axes, out, body, inputs, shape, reduce=kind, where=short),
+            dims={},
+            rtol=1e-12,
+        )
+    copied = build.form(axes[1:], (j, k), build.read(b, 0, j, k), (b,), (3, 7), where=short)
+    agrees(copied, dims={})
