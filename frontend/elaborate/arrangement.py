@@ -184,8 +184,17 @@ def _fill(elab: Elaborator, operand: Operand | None, node: Node) -> Number:
 
 
 def shape_of(elab: Elaborator, given: Given, span: Span) -> Value:
-    """Return the dims of a tensor as whole numbers."""
-    return TupleValue(tuple(Int(size) for size in _shape(elab, given["x"])))
+    """Return the dims of a tensor as whole numbers; of one axis; or with another size there."""
+    dims = _shape(elab, given["x"])
+    if "axis" not in given:
+        if "size" in given:
+            raise fault("E0209", "the size of which axis?", given["size"].span,
+                        hint="shape(x, axis = ..., size = ...)")  # fmt: skip
+        return TupleValue(tuple(Int(size) for size in dims))
+    at = place(given["axis"].value, len(dims), given["axis"], given["x"])
+    if "size" not in given:
+        return Int(dims[at])
+    return TupleValue(tuple(Int(d) for d in (*dims[:at], *sizes(given["size"]), *dims[at + 1 :])))
 
 
 def size_of(elab: Elaborator, given: Given, span: Span) -> Value:

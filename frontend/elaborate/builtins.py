@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nnc.frontend.elaborate.elaborator import Elaborator
     from nnc.frontend.elaborate.scope import Scope
 
-LATER = ("whole", "check_gradient", "sort", "top_k")
+LATER = ("whole", "check_gradient")
 """Functions of the language that this version of the compiler does not have."""
 
 
@@ -258,7 +258,7 @@ TABLE: dict[str, Signature] = {
     "transpose": Signature(("x", "axes"), 1, _arrange),
     "split": Signature(("x", "parts", "axis"), 2, _arrange),
     "pad": Signature(("x", "before", "after", "axis", "value"), 3, _arrange),
-    "shape": Signature(("x",), 1, _arrange),
+    "shape": Signature(("x", "axis", "size"), 1, _arrange),
     "size": Signature(("x",), 1, _arrange),
     "rank": Signature(("x",), 1, _arrange),
     "concat": Signature((), 0, _arrange, many=True),

@@ -18,6 +18,7 @@ def agree(
     arrays: Mapping[str, Array],
     reference: Callable[[Tensors], Any],
     *,
+    data: Mapping[str, Array] | None = None,
     rtol: float = 1e-9,
     atol: float = 1e-10,
     seed: int = 0,
@@ -25,17 +26,17 @@ def agree(
     """Compile ``body``, which binds y, and compare with ``reference`` in f64.
 
     Arrays of decimals become parameters of their names, so that they have gradients; whole numbers
-    and truth values are inputs, which are copied. ``reference`` is given PyTorch tensors of them
-    and of every parameter that layers in the body made, by path, and returns what y must be. The
-    gradients are those of ``sum(y*c)`` for random c.
+    and truth values are inputs, and so are the decimals of ``data``. ``reference`` is given PyTorch
+    tensors of them and of every parameter that layers in the body made, by path, and returns what
+    y must be. The gradients are those of ``sum(y*c)`` for random c.
     """
     import torch
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     floats = {n: a for n, a in arrays.items() if a.dtype == np.float64}
-    others = {n: a for n, a in arrays.items() if n not in floats}
-    names = {"int32": "i32", "int64": "i64", "bool": "bool"}
+    others = {n: a for n, a in arrays.items() if n not in floats} | dict(data or {})
+    names = {"float64": "float", "int32": "i32", "int64": "i64", "bool": "bool"}
     lines = [f"param {n}: float{_dims(a)} = zeros()" for n, a in floats.items()]
     lines += [f"input {n}: {names[str(a.dtype)]}{_dims(a)}" for n, a in others.items()]
     shape = _shape_of("\n".join([*lines, body]))
