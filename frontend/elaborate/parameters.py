@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, stretch, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
-from nnc.frontend.elaborate.element_types import settle, typed, unknown_type
+from nnc.frontend.elaborate.element_types import declared_type, settle, typed, unknown_type
 from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.scope import Scope
-from nnc.frontend.elaborate.shapes import Matcher, Pattern, pattern
+from nnc.frontend.elaborate.shapes import Matcher, Pattern, declared_shape, pattern
 from nnc.frontend.elaborate.types import CONFIG_TYPES, NAMED
 from nnc.frontend.elaborate.values import (
     Bool,
@@ -263,7 +263,28 @@ def bind_tensors(
         if param.name.text not in given:
             assert param.default is not None
             operand = elab.argument(param.default, scope, param.type)
-            scope.bind(param.name, single(elab, scope, param, operand), "value")
+            value = filled(elab, scope, param, single(elab, scope, param, operand), operand)
+            scope.bind(param.name, value, "value")
+
+
+def filled(
+    elab: Elaborator, scope: Scope, param: ast.Parameter, value: Value, operand: Operand
+) -> Value:
+    """Return a default that is one number at every place of the shape that is declared."""
+    declared = param.type
+    if not isinstance(declared, ast.TensorTypeExpr) or declared.dims is None:
+        return value
+    dims = pattern(declared.dims, declared.span)
+    names = [
+        n.id for d in (*dims.front, *dims.back) for n in ast.walk(d) if isinstance(n, ast.Name)
+    ]
+    if dims.rest is not None:
+        names.append(dims.rest.name or "")
+    if is_poisoned(value) or shape_of(value) or any(scope.find(n) is None for n in names):
+        return value
+    dtype = declared_type(elab, scope, declared)
+    shape = declared_shape(elab, scope, dims)
+    return Tensor(to_node(elab, replace(operand, value=value), dtype, shape)) if shape else value
 
 
 def named(operand: Operand, param: ast.Parameter) -> Operand:

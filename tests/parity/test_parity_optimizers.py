@@ -29,6 +29,57 @@ train Digits {
 """
 PATHS = ("linear.weight", "linear.bias", "linear_2.weight", "linear_2.bias")
 optim = torch.optim
+State = dict[str, Any]
+MUON = '{ "**.weight" = muon(lr = 0.02), "**" = sgd(lr = 0.1) }'
+
+
+class Written:
+    """An optimizer that PyTorch does not have, or not in f64: ``rule`` gives the new weight."""
+
+    def __init__(self, weights: list[Any], rule: Callable[[Any, Any, int, State], Any]) -> None:
+        self.weights, self.rule, self.t = weights, rule, 0
+        self.states: list[State] = [{"m": 0.0, "v": 0.0} for _ in weights]
+
+    def zero_grad(self) -> None:
+        for w in self.weights:
+            w.grad = None
+
+    def step(self) -> None:
+        self.t += 1
+        with torch.no_grad():
+            for w, state in zip(self.weights, self.states, strict=True):
+                w.copy_(self.rule(w, w.grad, self.t, state))
+
+
+def lion(w: Any, g: Any, t: int, state: State) -> Any:
+    u = torch.sign(0.9 * state["m"] + 0.1 * g)
+    state["m"] = 0.99 * state["m"] + 0.01 * g
+    return w * (1 - 0.001 * 0.1) - 0.001 * u
+
+
+def lamb(w: Any, g: Any, t: int, state: State) -> Any:
+    state["m"] = 0.9 * state["m"] + 0.1 * g
+    state["v"] = 0.999 * state["v"] + 0.001 * g * g
+    u = state["m"] / (1 - 0.9**t) / ((state["v"] / (1 - 0.999**t)).sqrt() + 1e-6) + 0.1 * w
+    trust = w.norm() / u.norm() if w.norm() > 0 else 1.0
+    return w - 0.01 * trust * u
+
+
+def muon_and_sgd(w: Any, g: Any, t: int, state: State) -> Any:
+    if w.ndim < 2:
+        return w - 0.1 * g
+    state["m"] = 0.95 * state["m"] + 0.05 * g
+    u = 0.95 * state["m"] + 0.05 * g
+    tall = max(1.0, u.shape[0] / u.shape[1]) ** 0.5
+    x = u.T if u.shape[0] > u.shape[1] else u
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    x = x.T if u.shape[0] > u.shape[1] else x
+    return w * (1 - 0.02 * 0.1) - 0.02 * tall * x
+
+
 OPTIMIZERS: dict[str, Callable[[list[Any]], Any]] = {
     "sgd(lr = 0.1)": lambda w: optim.SGD(w, 0.1),
     "sgd(lr = 0.1, momentum = 0.9)": lambda w: optim.SGD(w, 0.1, momentum=0.9),
@@ -51,6 +102,13 @@ OPTIMIZERS: dict[str, Callable[[list[Any]], Any]] = {
         optim.Adam(w, 0.01, betas=(0.8, 0.99), eps=1e-4, weight_decay=0.1)
     ),
     "adamw(lr = 0.01, weight_decay = 0.1)": lambda w: optim.AdamW(w, 0.01, weight_decay=0.1),
+    "adadelta(lr = 1, weight_decay = 0.01)": lambda w: optim.Adadelta(w, 1.0, weight_decay=0.01),
+    "adamax(lr = 0.01, weight_decay = 0.01)": lambda w: optim.Adamax(w, 0.01, weight_decay=0.01),
+    "nadam(lr = 0.01, weight_decay = 0.01)": lambda w: optim.NAdam(w, 0.01, weight_decay=0.01),
+    "radam(lr = 0.05, weight_decay = 0.01)": lambda w: optim.RAdam(w, 0.05, weight_decay=0.01),
+    "lion(lr = 0.001, weight_decay = 0.1)": lambda w: Written(w, lion),
+    "lamb(lr = 0.01, weight_decay = 0.1)": lambda w: Written(w, lamb),
+    MUON: lambda w: Written(w, muon_and_sgd),
 }
 
 
