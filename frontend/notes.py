@@ -126,7 +126,7 @@ PRIMITIVES: dict[str, Note] = {
     "pad": Note(
         "pad(x, before, after, axis = ..., value = 0)", "x made longer along an axis with `value`."
     ),
-    "shape": Note("shape(x)", "The sizes of all dims, as a tuple of whole numbers."),
+    "shape": Note("shape(x, axis, size)", "The dims as whole numbers, one, or with another size."),
     "size": Note("size(x)", "How many elements x has."),
     "rank": Note("rank(x)", "How many dims x has."),
     "concat": Note("concat(a, b, ..., axis = -1)", "Tensors joined along a dim."),
@@ -135,8 +135,6 @@ PRIMITIVES: dict[str, Note] = {
     "copy": Note("copy(net)", "An instance whose parameters are buffers, at first those of net."),
     "whole": Note("whole(x)", "In a metric, x over all rows of the split."),
     "check_gradient": Note("check_gradient(f)", "In a test, f's derivative against differences."),
-    "sort": Note("sort(x, axis = -1)", "The elements in order along an axis."),
-    "top_k": Note("top_k(x, k, axis = -1)", "The k greatest elements along an axis."),
 }
 """The primitive functions, of this version or a later one."""
 
