@@ -7,4 +7,3 @@ html_theme = "furo"
 html_title = "nnc"
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
-suppress_warnings = ["misc.highlighting_failure"]  # `nn` has no lexer of its own
