@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from nnc.frontend import ast, cache
-from nnc.frontend.diagnostics import Diagnostics
+from nnc.frontend.diagnostics import Diagnostic, Diagnostics
 from nnc.frontend.source import Source
 from nnc.frontend.tables import grammar_text
 from nnc.frontend.tree_data import SCHEMA, from_data, to_data
 
 if TYPE_CHECKING:
     from lark import Token, Tree
+
+MAX_WORDS = 50_000
+"""Words of one file: names, numbers, texts and signs. A page of a program has about 300."""
+_WORD = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|\w+|[^\s\w]')
 
 
 def parse(source: Source) -> ast.File:
@@ -40,6 +45,7 @@ def parse_tree(source: Source) -> tuple[Tree[Token], ast.File]:
     from nnc.frontend.reader import Reader, check_depth
 
     diagnostics = Diagnostics()
+    _check_length(source, diagnostics)
     repaired = repair(source, diagnostics)
     tree = Reader(source, repaired, diagnostics).read() if repaired else None
     if repaired and tree is not None:
@@ -49,3 +55,22 @@ def parse_tree(source: Source) -> tuple[Tree[Token], ast.File]:
         return tree, file
     diagnostics.check()
     raise AssertionError("a parse that fails reports why")
+
+
+def _check_length(source: Source, diagnostics: Diagnostics) -> None:
+    """Refuse what takes seconds to read, at once. Raises SourceError."""
+    words = 0
+    for match in _WORD.finditer(source.text):
+        words += not match.group().startswith("#")
+        if words > MAX_WORDS:
+            diagnostics.add(
+                Diagnostic(
+                    "E0130",
+                    "this file is too long",
+                    source.span(*match.span()),
+                    f"at most {MAX_WORDS:,} words are read, and this is the next",
+                    hint="move parts of it to files of their own and `import` them, and numbers to "
+                    "a data file",
+                )
+            )
+            diagnostics.check()

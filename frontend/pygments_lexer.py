@@ -39,10 +39,10 @@ TOKENS: dict[str, Any] = {
 
 def _rule(row: Row) -> tuple[str, Any]:
     tokens = [TOKENS[c] for c in row.classes]
-    return row.pattern, tokens[0] if len(tokens) == 1 else bygroups(*tokens)  # type: ignore[no-untyped-call]
+    return row.pattern, tokens[0] if len(tokens) == 1 else bygroups(*tokens)
 
 
-class NncLexer(RegexLexer):
+class NncLexer(RegexLexer):  # type: ignore[misc]
     """Model files of nnc."""
 
     name = "nnc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ MOST_CHANGED = 12
 _NARROW = 24
 """A label that has fewer columns than this beside its underline stands below it."""
 _CUT = "..."
+_ENDLESS = re.compile(r"\S{200,}")  # a word of a megabyte is still one word
 _INK = {
     "error": "1;31", "warning": "1;33", "note": "1;36", "place": "34", "gutter": "34",
     "^": "1;31", "-": "34", "help": "1;36", "removed": "31", "added": "32",
@@ -87,7 +89,7 @@ def render_all(
 def _wrapped(text: str, indent: int) -> list[str]:
     """Return a text as lines of at most ``WIDTH`` columns; those after the first are indented."""
     rows: list[str] = []
-    for row in text.split("\n"):
+    for row in _ENDLESS.sub(lambda m: f"{m[0][:40]}{_CUT}{m[0][-20:]}", text).split("\n"):
         before = " " * indent if rows else ""
         rows += textwrap.wrap(
             before + row, WIDTH, subsequent_indent=" " * indent, break_long_words=False,

@@ -46,6 +46,10 @@ class Source:
         line = bisect_right(self._starts, offset, hi=self.lines)
         return line, offset - self._starts[line - 1] + 1
 
+    def start(self, number: int) -> int:
+        """Return where line ``number``, from 1, begins."""
+        return self._starts[number - 1]
+
     def line(self, number: int) -> str:
         """Return line ``number``, from 1, without its newline."""
         return self.text[self._starts[number - 1] : self._starts[number] - 1]

@@ -209,6 +209,23 @@ def fmt(files: tuple[Path, ...], **options: bool) -> None:
     sys.exit(format_files(files, **options))
 
 
+@main.command(name="lsp")
+@reported
+def language_server() -> None:
+    """Serve editors over standard input and output (needs the extra: pip install 'nnc[lsp]')."""
+    from nnc.runtime.errors import UserError
+
+    try:
+        from nnc.runtime.language_server import serve
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("pygls", "lsprotocol"):
+            raise
+        hint = "install them: pip install 'nnc[lsp]'"
+        message = "the language server needs packages that are not installed"
+        raise UserError("E0003", message, (f"{missing.name} is missing",), hint) from None
+    serve()
+
+
 @main.command()
 @click.argument("code")
 @reported

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from nnc.frontend import ast
 from nnc.frontend.diagnostics import Diagnostics
@@ -31,6 +32,18 @@ MOST_ERRORS = 100
 _PYTHON_FRAMES = 20_000
 
 
+class Observer(Protocol):
+    """Sees what names and expressions stand for, and changes nothing."""
+
+    def evaluated(self, expr: ast.Expr, scope: Scope, value: Value) -> None:
+        """Take note that ``expr`` stood for ``value``."""
+        ...
+
+    def ran(self, statement: ast.Stmt, scope: Scope) -> None:
+        """Take note of a statement whose names are bound now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """An application being elaborated: of what, and where it is written."""
@@ -50,8 +63,8 @@ class Elaborator:
     a multiple of a number, and ``dividing`` the requirements that say so. ``frozen`` are the paths
     of instances whose parameters are all frozen: they run as at inference. ``probed`` has what
     layers and functions give that were applied only to see whether they fit, and ``copies`` the
-    path of the original by that of each copy.
-    ``turn`` numbers the turn of the scans around, None where there is none.
+    path of the original by that of each copy. ``turn`` numbers the turn of the scans around, None
+    where there is none. ``observer`` is told what every expression stands for, for editors.
     """
 
     precision: DType
@@ -78,6 +91,7 @@ class Elaborator:
     site_tables: dict[ast.Node, dict[ast.Node, str]] = field(default_factory=dict)
     probed: dict[object, Value] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
+    observer: Observer | None = None
 
     # for the other parts of the frontend ----------------------------------------------------------
 
@@ -90,7 +104,11 @@ class Elaborator:
         """
         from nnc.frontend.elaborate.expressions import evaluate
 
-        return evaluate(self, scope, expr, tuple(expected) if expected is not None else None)
+        shape = tuple(expected) if expected is not None else None
+        value = evaluate(self, scope, expr, shape)
+        if self.observer is not None:
+            self.observer.evaluated(expr, scope, value)
+        return value
 
     def operand(
         self, expr: ast.Expr, scope: Scope, expected: Sequence[Size] | None = None

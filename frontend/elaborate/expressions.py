@@ -74,7 +74,7 @@ def evaluate(
         case ast.Field():
             return _field(elab, scope, expr)
         case ast.Tuple(items):
-            return TupleValue(tuple(evaluate(elab, scope, item) for item in items))
+            return TupleValue(tuple(elab.evaluate(item, scope) for item in items))
         case ast.List(items):
             return _list(elab, scope, items, expr.span)
         case ast.Repeat():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ from nnc.frontend import ast
 from nnc.frontend.diagnostics import Diagnostic, Diagnostics, SourceError
 from nnc.frontend.elaborate.calls import is_layer
 from nnc.frontend.elaborate.convert import Operand, to_node
-from nnc.frontend.elaborate.elaborator import Elaborator, deep_python, wrong_value
+from nnc.frontend.elaborate.elaborator import (
+    Elaborator,
+    Observer,
+    deep_python,
+    wrong_value,
+)
 from nnc.frontend.elaborate.element_types import element_type
 from nnc.frontend.elaborate.faults import Fault, did_you_mean, fault
 from nnc.frontend.elaborate.files import Loader
@@ -20,7 +26,7 @@ from nnc.frontend.elaborate.needs import settle_uses, targets_needed
 from nnc.frontend.elaborate.parameters import Arguments, bind_config
 from nnc.frontend.elaborate.scope import Body, Scope
 from nnc.frontend.elaborate.settings import config_arguments, precision_type, settled_config
-from nnc.frontend.elaborate.shapes import declared_shape, pattern
+from nnc.frontend.elaborate.shapes import LARGEST, declared_shape, pattern
 from nnc.frontend.elaborate.sites import site_names
 from nnc.frontend.elaborate.statements import named, run_block
 from nnc.frontend.elaborate.types import type_name, working
@@ -138,6 +144,11 @@ class ModelBuilder:
                 raise fault("E0206", f"an {statement.kind} has a fixed number of dims", d.span)
         shape = declared_shape(elab, scope, pattern(declared.dims or (), declared.span))
         type = TensorType(dtype, shape)
+        if prod(d for d in shape if isinstance(d, int)) > LARGEST:
+            raise fault(
+                "E0211", f"{type_name(type)} is too large", declared.span,
+                f"more than {LARGEST:,} elements at any batch",
+            )  # fmt: skip
         low, high = (self._limit(elab, scope, e) for e in (statement.low, statement.high))
         if low is not None and not dtype.is_int:
             raise fault(
@@ -181,6 +192,7 @@ class Program:
     scope: Scope
     loader: Loader
     diagnostics: Diagnostics
+    observer: Observer | None = None
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -207,8 +219,8 @@ def load(path_or_source: str | Path | Source, root: Path | None = None) -> Progr
     file = parse(source)
     loader = Loader(root or folder, diagnostics)
     loader.sources[source.name] = source
-    if folder is not None and isinstance(path_or_source, str | Path):
-        loader.loading.append(Path(path_or_source).resolve())
+    if source.path is not None:
+        loader.loading.append(source.path.resolve())
     scope = loader.scope(file, folder)
     return Program(file, scope, loader, diagnostics)
 
@@ -216,7 +228,8 @@ def load(path_or_source: str | Path | Source, root: Path | None = None) -> Progr
 def read_source(path_or_source: str | Path | Source) -> tuple[Source, Path | None]:
     """Return a source and its folder; a text of several lines is the program itself."""
     if isinstance(path_or_source, Source):
-        return path_or_source, None
+        path = path_or_source.path
+        return path_or_source, path.resolve().parent if path is not None else None
     if isinstance(path_or_source, str) and ("\n" in path_or_source or "{" in path_or_source):
         return Source("<text>", path_or_source), None
     path = Path(path_or_source)
@@ -312,11 +325,13 @@ class _Passes:
     runs: list[Elaborator] = field(default_factory=list)
 
     def run(self) -> Model:
-        elab = Elaborator(precision_type(self.precision), self.diagnostics)
+        observer = self.program.observer
+        elab = Elaborator(precision_type(self.precision), self.diagnostics, observer=observer)
         training, builder, config = self._mode(elab, training=True)
         second = Elaborator(
             elab.precision, self.diagnostics, parameters=elab.parameters, leaves=elab.leaves,
             site_tables=elab.site_tables, steps=elab.steps if elab.exhausted else 0,
+            observer=observer,
         )  # fmt: skip
         inference, _, _ = self._mode(second, training=False)
         return Model(

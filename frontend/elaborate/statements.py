@@ -45,6 +45,8 @@ def run_block(elab: Elaborator, scope: Scope, block: ast.Block) -> Value | None:
         except Fault as error:
             elab.report(error)
             value = recover(scope, statement)
+        if elab.observer is not None:
+            elab.observer.ran(statement, scope)
         if value is not None:
             return value
     return None

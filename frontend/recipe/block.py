@@ -106,7 +106,8 @@ class _Checker:
         return replace(model, parameters=tuple(kept))
 
     def _elaborator(self, model: Model) -> Elaborator:
-        elab = Elaborator(model.precision, self.diagnostics, training=True, batch=model.batch)
+        elab = Elaborator(model.precision, self.diagnostics, training=True, batch=model.batch,
+                          observer=self.program.observer)  # fmt: skip
         for mode in (model.training, model.inference):
             for node in _leaves([*mode.losses, *mode.metrics, *mode.outputs, *mode.updates]):
                 elab.leaves.setdefault((node.op.space, node.op.name), node)  # type: ignore[union-attr]
@@ -165,7 +166,7 @@ class _Checker:
 
     def _settings(self) -> dict[str, Any]:
         """Return the keys that do not need the model."""
-        elab = Elaborator(precision_type(None), self.diagnostics)
+        elab = Elaborator(precision_type(None), self.diagnostics, observer=self.program.observer)
         return self._checked([name for name in self.keys if not KEYS[name].of_model], elab)
 
     # the model --------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class _Checker:
             raise SourceError(self.diagnostics.sorted()) from None
 
     def _given(self, decl: ast.Model) -> Arguments:
-        elab = Elaborator(precision_type(None), self.diagnostics)
+        elab = Elaborator(precision_type(None), self.diagnostics, observer=self.program.observer)
         try:
             return evaluate_arguments(elab, self._scope(), self.train, decl.config)
         except Fault as error:

@@ -22,7 +22,9 @@ from nnc.runtime.errors import UserError
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(nn|python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITHOUT = {
+    "E0003": "told where the language server is tested",
     "E0107": "only generated programs are so deep",
+    "E0130": "only generated programs are so long",
     "E0502": "told where autodiff is tested",
     "E0623": "no program that parses comes to it",
     "E0627": "needs that a package is missing",

@@ -9,7 +9,7 @@ from nnc.frontend.elaborate.model import elaborate
 from nnc.frontend.rendering import render_all
 from nnc.frontend.source import Source
 
-LONG = 100_000
+LONG = 20_000
 
 
 def model(body: str, ports: str = "input x: float[b]") -> str:
