@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -34,6 +34,11 @@ class Source:
     def read(cls, path: Path, name: str | None = None) -> Source:
         """Read a file as UTF-8. Raises OSError, and UnicodeDecodeError where it is not UTF-8."""
         return cls(name or str(path), path.read_bytes().decode("utf-8-sig"), path)
+
+    def instead(self, texts: Mapping[str, str]) -> Source:
+        """Return this source with the text that is given for its name, if one is."""
+        text = texts.get(self.name)
+        return self if text is None else Source(self.name, text, self.path)
 
     @property
     def lines(self) -> int:

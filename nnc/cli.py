@@ -107,10 +107,19 @@ def main() -> None:
 
 @main.command()
 @SOURCE
+@click.option("--fix", is_flag=True, help="Apply the fixes that the errors offer, and check again.")
+@click.option("--diff", is_flag=True, help="With --fix: show the changes and write nothing.")
 @JSON
 @reported
-def check(file: Path, as_json: bool, **source: Any) -> None:
+def check(file: Path, as_json: bool, fix: bool, diff: bool, **source: Any) -> None:
     """Prove every shape; print parameters, multiply-adds and exact memory."""
+    if diff and not fix:
+        raise click.UsageError("--diff shows what --fix would change; give both")
+    if fix:
+        from nnc.runtime.facts import check_and_mend
+
+        check_and_mend(file, as_json=as_json, diff=diff, **_named(source))
+        return
     from nnc.runtime.facts import check as run
 
     run(file, as_json=as_json, **_named(source))

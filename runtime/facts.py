@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,37 @@ def check(file: Path, *, as_json: bool, config: Mapping[str, Any], **choice: Any
         emit_json(facts.as_data())
     else:
         print(facts.as_text())
+
+
+def check_and_mend(
+    file: Path, *, as_json: bool, diff: bool, config: Mapping[str, Any], **choice: Any
+) -> None:
+    """Apply the fixes that the errors of a file offer, and check it again.
+
+    With ``diff`` the changes are shown, and the file stays as it is. Raises SourceError with what
+    is left, or, where nothing was written, with what is there.
+    """
+    from nnc.runtime.mend import mend, write
+
+    found = mend(file, config, **choice)
+    if diff:
+        if as_json:
+            emit_json({"fixed": found.as_data(), "diff": found.difference()})
+        else:
+            print(found.difference(), end="")
+        if found.changed or found.error is not None:
+            raise SystemExit(1)
+        return
+    write(found)
+    if not as_json:
+        for code, fix in found.done:
+            print(f"{code}: {fix.title}", file=sys.stderr)
+        if found.done:
+            files = ", ".join(sorted(found.changed))
+            print(f"{len(found.done)} mended in {files}\n", file=sys.stderr)
+    if found.error is not None:
+        raise found.error
+    check(file, as_json=as_json, config=config, **choice)
 
 
 @dataclass(frozen=True)

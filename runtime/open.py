@@ -203,16 +203,33 @@ def open_file(
     *,
     model: str | None = None,
     recipe: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Opened:
-    """Parse and check a model file or its text.
+    """Parse and check a model file or its text; ``texts`` are read in the place of files.
 
-    Raises SourceError with all of its errors, UserError where it cannot be read.
+    Every fix that a diagnostic has was tried (``frontend/mend``). Raises SourceError with all
+    errors, UserError where it cannot be read.
     """
+    from nnc.frontend.diagnostics import Diagnostic, SourceError
     from nnc.frontend.recipe import open_program
 
     given = path_or_source if isinstance(path_or_source, str) else Path(path_or_source)
+
+    def faults(texts: Mapping[str, str]) -> Sequence[Diagnostic]:
+        try:
+            open_program(given, config, model, recipe, texts=texts)
+        except SourceError as error:
+            return error.diagnostics
+        return ()
+
     with reading(given):
-        checked, made, program = open_program(given, config, model, recipe)
+        try:
+            checked, made, program = open_program(given, config, model, recipe, texts=texts)
+        except SourceError as error:
+            from nnc.frontend.mend import mended
+
+            error.diagnostics = mended(error, lambda more: faults({**(texts or {}), **more}))
+            raise
     return Opened(checked, made, tuple(program.loader.loaded))
 
 
@@ -229,6 +246,8 @@ def reading(path_or_source: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except SourceError as fault:
+        if fault.sources:
+            raise
         spans = [d.span for d in fault.diagnostics]
         spans += [span for d in fault.diagnostics for span, _ in d.related]
         fault.sources = _sources(spans, given)

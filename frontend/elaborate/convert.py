@@ -376,7 +376,18 @@ def no_broadcast(operands: Sequence[Operand], elab: Elaborator, span: Span) -> N
         related=[o.related for o in clash],
         notes=["at equal rank a dim written 1 stretches; otherwise one shape must end the other"],
         hint=_broadcast_hint(a, b, elab),
+        about=_about(a, b, elab),
     )
+
+
+def _about(a: Sequence[Size], b: Sequence[Size], elab: Elaborator) -> dict[str, object]:
+    """Return the two sizes that keep shapes apart, and what would make them one."""
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    apart = [(m, n) for m, n in pairs if not equal(m, n, elab.facts)]
+    if len(apart) != 1:
+        return {}
+    ((m, n),) = apart
+    return {"one": m, "two": n, "require": f"{m} == {n}"}
 
 
 def _broadcast_hint(a: Sequence[Size], b: Sequence[Size], elab: Elaborator) -> str | None:

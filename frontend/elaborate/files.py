@@ -48,7 +48,7 @@ class Loader:
     """Loads files and makes their scopes. Imports stay below ``root``; ``None`` allows none.
 
     ``sources`` are all that was read, by name, for messages; ``loading`` is the chain of imports
-    that is being followed.
+    that is being followed; ``texts`` are read in the place of files.
     """
 
     root: Path | None
@@ -57,6 +57,7 @@ class Loader:
     sources: dict[str, Source] = field(default_factory=dict)
     loaded: dict[Path, Scope] = field(default_factory=dict)
     loading: list[Path] = field(default_factory=list)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def scope(self, file: ast.File, folder: Path | None) -> Scope:
         """Return the scope of a file: its declarations, and what it imports whole."""
@@ -129,6 +130,7 @@ class Loader:
             source = Source.read(path, str(path.relative_to(self.root.resolve())))
         except (OSError, ValueError) as error:
             raise _unreadable(path, item, error) from None
+        source = source.instead(self.texts)
         self.sources[source.name] = source
         self.loading.append(path)
         try:

@@ -118,4 +118,5 @@ def _inner_dims(
         f"the inner dims must agree: {x[-1]} and {y[-2]}",
         related=[left.related, right.related],
         hint=hint,
+        about={"one": x[-1], "two": y[-2]},
     )

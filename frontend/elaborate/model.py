@@ -206,18 +206,28 @@ class Program:
         return [item for item in self.file.items if isinstance(item, ast.Model)]
 
 
-def load(path_or_source: str | Path | Source, root: Path | None = None) -> Program:
+def load(
+    path_or_source: str | Path | Source,
+    root: Path | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Program:
     """Read and parse a program and what it imports.
 
-    ``root`` is the folder that imports stay below, by default the file's own. Raises SourceError
-    with the syntax errors, OSError where the file cannot be read.
+    ``root`` is the folder that imports stay below, by default the file's own. ``texts`` are read in
+    the place of files, by the names that messages have for them. Raises SourceError with the syntax
+    errors, OSError where the file cannot be read.
     """
     from nnc.frontend.parser import parse
 
     source, folder = read_source(path_or_source)
+    source = source.instead(texts or {})
     diagnostics = Diagnostics()
-    file = parse(source)
-    loader = Loader(root or folder, diagnostics)
+    try:
+        file = parse(source)
+    except SourceError as error:
+        error.sources = {source.name: source}
+        raise
+    loader = Loader(root or folder, diagnostics, texts=texts or {})
     loader.sources[source.name] = source
     if source.path is not None:
         loader.loading.append(source.path.resolve())

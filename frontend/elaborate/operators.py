@@ -161,6 +161,7 @@ def _exact(elab: Elaborator, x: Size, y: Size, right: Operand, span: Span) -> Va
         span,
         "a quotient of whole numbers must be whole",
         hint=hint,
+        about={"require": f"{_grouped(x)} % {_grouped(y)} == 0"},
     )
 
 

@@ -96,6 +96,7 @@ class Matcher:
                 operand.span,
                 describe(operand.value),
                 related=[(declared.span, f"declared {declared}")],
+                about={"shape": spell(shape), "rank": len(shape), "wanted": fixed},
             )
         cut = len(shape) - len(declared.back)
         ends = [
@@ -207,6 +208,7 @@ def mismatch(scope: Scope, dim: ast.Expr, wanted: Size, found: Size, operand: Op
         hint=f"if every call has them equal, say so: require {wanted} == {found}"
         if symbolic and "?" not in str(wanted)
         else None,
+        about={"one": wanted, "two": found, "require": f"{wanted} == {found}"},
     )
 
 

@@ -90,7 +90,27 @@ def outside(session: Session, use: Use, dim: Dim, facts: Facts) -> Fault:
         related=[s for s in sources if s[0] != dim.span],
         notes=notes,
         hint=_hint(session, use, dim, below, above),
+        about=_about(session, dim, below, above),
     )
+
+
+def _about(session: Session, dim: Dim, below: bool, above: bool) -> dict[str, object]:
+    """Return what would keep a read inside: a guard or a ``require``, and a shorter range."""
+    needed = _needed(session, dim, below, above)
+    if not axes_of(dim.value):
+        return {"require": needed}
+    range_ = None if below else _narrower(session, dim)
+    index, _, extent = range_.partition(" < ") if range_ is not None else ("", "", "")
+    whole = _needed(session, dim, True, True)
+    found: dict[str, object] = {"guard": needed, "inside": whole}
+    return found | ({"index": index, "extent": extent} if range_ else {})
+
+
+def _needed(session: Session, dim: Dim, below: bool, above: bool) -> str:
+    text = session.spell(dim.value)
+    if below and above:
+        return f"0 <= {text} < {dim.size}"
+    return f"{text} >= 0" if below else f"{text} < {dim.size}"
 
 
 def _label(text: str, dim: Dim, low: Size | None, high: Size | None) -> str:
@@ -105,10 +125,7 @@ def _hint(session: Session, use: Use, dim: Dim, below: bool, above: bool) -> str
     if not axes_of(dim.value):
         needed = f"{text} >= 0" if below else f"{text} < {dim.size}"
         return f"`require {needed}` makes each call check it first"
-    if below and above:
-        guard = f"0 <= {text} < {dim.size}"
-    else:
-        guard = f"{text} >= 0" if below else f"{text} < {dim.size}"
+    guard = _needed(session, dim, below, above)
     parts = ", ".join(session.spell(i) for i in use.read.index)
     guarded = f"guard it: if {guard} then {use.text}[{parts}] else 0"
     narrower = None if below else _narrower(session, dim)

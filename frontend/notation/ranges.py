@@ -78,6 +78,7 @@ def _from_bare(session: Session, index: Index, claims: list[Claim]) -> None:
                 related=[(first.span, f"a dim of {first.text} of size {first.extent}")],
                 hint=f"if one is meant, write it where {index.text} is bound: "
                 f"{index.text} < {first.extent}",
+                about={"index": index.text, "extents": f"{first.extent}, {other.extent}"},
             )
     index.extent = first.extent
     index.source = (first.span, f"{index.text} runs over a dim of size {first.extent}")

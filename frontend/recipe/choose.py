@@ -21,19 +21,24 @@ def open_program(
     model: str | None = None,
     recipe: str | None = None,
     precision: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> tuple[Model, Recipe | None, Program]:
     """Check a file and return the model chosen, and its recipe if it has one.
 
     ``recipe`` is a train block's alias or the name of its model; without it the only train block
-    of the model is taken. Raises SourceError with every diagnostic, OSError where the file cannot
-    be read.
+    of the model is taken. ``texts`` are read in the place of files (``load``). Raises SourceError
+    with every diagnostic, OSError where the file cannot be read.
     """
-    program = load(path_or_source)
-    train = pick_train(program, model, recipe)
-    if train is None:
-        checked = elaborate_model(program, pick_model(program, model), config, precision)
-        return checked, None, program
-    made = elaborate_recipe(program, train, config, precision)
+    program = load(path_or_source, texts=texts)
+    try:
+        train = pick_train(program, model, recipe)
+        if train is None:
+            checked = elaborate_model(program, pick_model(program, model), config, precision)
+            return checked, None, program
+        made = elaborate_recipe(program, train, config, precision)
+    except SourceError as error:
+        error.sources = program.sources
+        raise
     return made.model, made, program
 
 
