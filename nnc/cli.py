@@ -99,7 +99,34 @@ WEIGHTS = click.option(
 SOURCE = _options(FILE, SET, MODEL, RECIPE)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The subcommands; a wrong use is told as other faults are, with exit code 2."""
+
+    def main(self, args: Any = None, prog_name: Any = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Run the command that the arguments ask for."""
+        if not extra.pop("standalone_mode", True):
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            done = super().main(words, prog_name, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as fault:
+            fault.show()
+            sys.exit(fault.exit_code)
+        except click.UsageError as fault:
+            from nnc.runtime.usage import wrong_use
+
+            wrong_use(fault, self, as_json="--json" in words)
+            sys.exit(fault.exit_code)
+        except click.ClickException as fault:
+            fault.show()
+            sys.exit(fault.exit_code)
+        except click.Abort:
+            print("stopped", file=sys.stderr)
+            sys.exit(EXIT_FAULT)
+        sys.exit(done if isinstance(done, int) else 0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nnc")
 def main() -> None:
     """Check, train, evaluate, run and build neural networks written in the nnc language."""

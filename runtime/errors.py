@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnc.frontend.diagnostics import Diagnostic
+
 
 class UserError(Exception):
     """A fault in data, weights or arguments, told as an error of the compiler is told.
@@ -21,11 +26,16 @@ class UserError(Exception):
 
     def render(self) -> str:
         """Return the whole message as text for a terminal."""
-        lines = [f"error[{self.code}]: {self.message}"]
-        lines += [f"   = {note}" for note in self.notes]
-        if self.hint:
-            lines.append(f"help: {self.hint}")
-        return "\n".join(lines)
+        from nnc.frontend.rendering import render
+
+        return render(self.diagnostic, {})
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """The fault as the compiler's own are, without a place in a program."""
+        from nnc.frontend.diagnostics import Diagnostic
+
+        return Diagnostic(self.code, self.message, None, notes=self.notes, hint=self.hint)
 
     def __str__(self) -> str:
         return self.render()

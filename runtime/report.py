@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc.frontend.diagnostics import SourceError
 from nnc.frontend.lsp import to_json
-from nnc.frontend.rendering import render_all
+from nnc.frontend.rendering import render, render_all
 from nnc.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,21 +46,22 @@ def print_source_error(fault: SourceError, *, as_json: bool) -> None:
     if as_json:
         emit_json({"errors": [to_json(d, fault.sources) for d in fault.diagnostics]})
     else:
-        print(render_all(fault.diagnostics, fault.sources), file=sys.stderr)
+        shown = render_all(fault.diagnostics, fault.sources, colour=in_colour())
+        print(shown, file=sys.stderr)
 
 
 def print_user_error(fault: UserError, *, as_json: bool) -> None:
     """Print a fault in data, weights or arguments, likewise."""
     if as_json:
-        error = {
-            "code": fault.code,
-            "message": fault.message,
-            "notes": list(fault.notes),
-            "hint": fault.hint,
-        }
-        emit_json({"errors": [error]})
+        emit_json({"errors": [to_json(fault.diagnostic, {})]})
     else:
-        print(fault.render(), file=sys.stderr)
+        print(render(fault.diagnostic, {}, colour=in_colour()), file=sys.stderr)
+
+
+def in_colour() -> bool:
+    """Whether messages are painted: on a terminal, unless NO_COLOR (no-color.org) is set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stderr.isatty() and not plain
 
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:

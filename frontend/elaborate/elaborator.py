@@ -179,8 +179,14 @@ class Elaborator:
         outer = [f for f in calls if f.span.file != span.file][-1:]
         own = [f for f in calls if not f.span.file.startswith(LIBRARY)][-1:]
         uses = [(f.span, f"in this use of {f.name}") for f in (*nearby, *outer, *own)]
-        related = (*error.diagnostic.related, *dict.fromkeys(uses))
-        error.diagnostic = replace(error.diagnostic, related=related)
+        d = error.diagnostic
+        if span.file.startswith(LIBRARY) and own:  # the user's line comes first
+            place, use = (own[0].span, f"in this use of {own[0].name}")
+            others = dict.fromkeys(u for u in uses if u[0] != place)
+            inside = ((span, d.label), *d.related)
+            error.diagnostic = replace(d, span=place, label=use, related=(*inside, *others))
+            return
+        error.diagnostic = replace(d, related=(*d.related, *dict.fromkeys(uses)))
 
     @contextmanager
     def applying(self, name: str, span: Span) -> Iterator[None]:

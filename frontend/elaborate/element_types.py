@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nnc.frontend import ast
 from nnc.frontend.elaborate.convert import Operand, common_type, natural_type, strong_type, to_node
 from nnc.frontend.elaborate.elaborator import wrong_value
-from nnc.frontend.elaborate.faults import fault
+from nnc.frontend.elaborate.faults import did_you_mean, fault
 from nnc.frontend.elaborate.types import CONFIG_TYPES, GENERIC, NAMED, type_name
 from nnc.frontend.elaborate.values import (
     Bool,
@@ -26,7 +26,6 @@ from nnc.frontend.elaborate.values import (
     describe,
     is_poisoned,
 )
-from nnc.frontend.names import nearest
 from nnc.ir import scalar
 from nnc.ir.span import Span
 from nnc.ir.types import DType
@@ -40,9 +39,9 @@ def unknown_type(name: ast.Ident | None) -> Exception:
     """Return the fault for a type that there is not."""
     assert name is not None
     known = [*NAMED, *dict.fromkeys((*GENERIC, *CONFIG_TYPES))]
-    close = nearest(name.text, known)
-    hint = f"did you mean {close}?" if close else f"the types are {', '.join(known)}"
-    return fault("E0201", f"unknown type {name}", name.span, hint=hint)
+    hint, fix = did_you_mean(name.text, known, name.span)
+    hint = hint or f"the types are {', '.join(known)}"
+    return fault("E0201", f"unknown type {name}", name.span, hint=hint, fix=fix)
 
 
 def element_type(elab: Elaborator, declared: ast.TensorTypeExpr) -> DType:

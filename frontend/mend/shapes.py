@@ -108,7 +108,8 @@ def wrong_size(ask: Ask) -> Iterator[Fix]:
         return
     places = [ask.span, *(span for span, _ in ask.diagnostic.related)]
     places += [s.span for p in places if (s := ask.statement(p)) is not None]
-    seen: set[Span] = set()
+    # what data is like is not for the model to say
+    seen = {n.span for port in ask.nodes(ast.PortDecl) for n in ask.within(ast.Int, port.span)}
     numbers = [n for p in (*places, None) for n in (ask.within(ast.Int, p) if p else _rest(ask))]
     for number in numbers:
         if number.span not in seen:

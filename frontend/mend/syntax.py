@@ -158,13 +158,11 @@ def grouped(ask: Ask) -> Iterator[Fix]:
     """``a + b |> f`` and ``a |> f + b``: brackets round what belongs together."""
     start, _ = _line(ask, ask.span.start)
     head = ask.text[start : ask.span.start]
-    opened = max(head.rfind("="), head.rfind("("), head.rfind(","), head.rfind("return") + 5)
-    first = start + opened + 1
-    first += len(ask.text[first:]) - len(ask.text[first:].lstrip())
     last = start + len(head.rstrip())
-    if first < last:
-        span = _span(ask, first, last)
-        yield conjecture("put brackets round it", before(span, "("), after(span, ")"))
+    for opened in re.finditer(r"(?:=|\(|,|return)[ \t]*(?=[^ \t])", head):
+        if start + opened.end() < last:
+            span = _span(ask, start + opened.end(), last)
+            yield conjecture("put brackets round it", before(span, "("), after(span, ")"))
 
 
 def two_lists(ask: Ask) -> Iterator[Fix]:

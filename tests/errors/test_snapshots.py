@@ -1,8 +1,9 @@
 """What the command says about wrong programs, word for word.
 
 Each ``.txt`` file here holds a program and, under a line ``==== COMMAND``, what ``nnc COMMAND``
-prints about it. Lines ``---- NAME`` divide several files; the first is ``main.nn``. After a change
-that is meant, ``pytest tests/errors --update-snapshots`` writes what is printed now: read the
+prints about it. Lines ``---- NAME`` divide several files; the first is ``main.nn``. Under a line
+``---- NAME made by`` stand lines of Python that make a file which is no text. After a change that
+is meant, ``pytest tests/errors --update-snapshots`` writes what is printed now: read the
 difference before you commit it.
 """
 
@@ -24,6 +25,7 @@ from nnc.runtime.errors import UserError
 from nnc.runtime.open import open_file
 
 CASES = sorted(Path(__file__).parent.glob("*.txt"))
+MADE = " made by"
 COMMAND = re.compile(r"^==== (.*)\n", re.MULTILINE)
 
 
@@ -35,10 +37,16 @@ def files_of(text: str) -> dict[str, str]:
 
 def place(text: str, folder: Path) -> None:
     """Write a case's files."""
-    for name, content in files_of(text).items():
+    import numpy as np
+
+    for title, content in files_of(text).items():
+        name = title.removesuffix(MADE)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        if name == title:
+            path.write_text(content, encoding="utf-8")
+        else:  # no text: lines of Python make it at ``path``
+            exec(content, {"np": np, "path": str(path), "folder": str(folder)})
 
 
 def run(text: str, command: str, folder: Path) -> str:
@@ -93,6 +101,7 @@ def told(found: Sequence[Diagnostic]) -> Counter[tuple[str, str]]:
 
 
 HIDES = {
+    "operator_after_a_pipe": "the program has a name that nothing binds",
     "missing_brace": "the model has no loss, and nothing to train",
 }
 """Cases in which mending one fault brings another to light, and which that is."""
