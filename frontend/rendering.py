@@ -58,14 +58,16 @@ def render(d: Diagnostic, sources: Mapping[str, Source], *, colour: bool = False
     the order of their lines; related spans elsewhere get an excerpt of their own. A fix is shown
     as the lines that it takes away and those that it puts there.
     """
-    lines = [_Line(d.severity, t) for t in _wrapped(f"{d.severity}[{d.code}]: {d.message}", 4)]
+    lines = [_Line(d.severity, f"{d.severity}[{d.code}]: {d.message}")]
     source = sources.get(d.span.file) if d.span else None
     if d.span is not None and source is not None:
         lines += _excerpts(d, d.span, source, sources)
     elif d.span is not None:
         lines.append(_Line("place", f"  --> {d.span.file}"))
     for note in d.notes:
-        lines += [_Line("text", t) for t in _wrapped(f"   = {note}", 5)]
+        # about a file it is mostly its path, which is not to be broken
+        rows = _wrapped(f"   = {note}", 5) if d.span else [f"   = {_hang(note, 5)}"]
+        lines += [_Line("text", t) for t in rows]
     advice = d.hint or (d.fix.title if d.fix is not None else None)
     if advice:
         lines += [_Line("help", t, 0) for t in _wrapped(f"help: {advice}", 6)]
@@ -96,6 +98,10 @@ def _wrapped(text: str, indent: int) -> list[str]:
             break_on_hyphens=False, drop_whitespace=True,
         ) or [before]  # fmt: skip
     return rows
+
+
+def _hang(text: str, indent: int) -> str:
+    return text.replace("\n", "\n" + " " * indent)
 
 
 # excerpts -----------------------------------------------------------------------------------------

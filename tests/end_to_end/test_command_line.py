@@ -224,7 +224,7 @@ def test_the_installed_command_ends_with_its_codes(tmp_path: Path) -> None:
     for words, code, word in (
         (["check", LOGISTIC], 0, ""),
         (["check", str(bad)], 1, "error[E0101]"),
-        (["check", LOGISTIC, "--nonsense"], 2, "No such option"),
+        (["check", LOGISTIC, "--nonsense"], 2, "error[E0002]"),
     ):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
         assert done.returncode == code
