@@ -57,7 +57,9 @@ def cast(ask: Ask) -> Iterator[Fix]:
         if compare.span == ask.span:
             sides = list(compare.operands)
     hint = ask.diagnostic.hint or ""
-    for name in sorted(_CASTS, key=lambda name: f"{name}(" not in hint):
+    # a cast that drops a fraction is offered only where the message speaks of it
+    named = [name for name in _CASTS if f"{name}(" in hint]
+    for name in named or ["float"]:
         for side in sides:
             span = side if isinstance(side, Span) else side.span
             text = ask.source.excerpt(span)
