@@ -69,7 +69,8 @@ def cast(ask: Ask) -> Iterator[Fix]:
 
 def compared(ask: Ask) -> Iterator[Fix]:
     """Numbers where truth values are wanted."""
-    yield conjecture("compare it with 0", after(ask.span, " != 0"))
+    if "!= 0" in (ask.diagnostic.hint or ""):
+        yield conjecture("compare it with 0", after(ask.span, " != 0"))
 
 
 # products -----------------------------------------------------------------------------------------

@@ -179,7 +179,9 @@ def _check_bound(scope: Scope, sub: ast.Expr) -> None:
             _check_bound(scope, left)
             _check_bound(scope, right)
         case ast.Name(name) if scope.find(name) is None:
-            _, fix = did_you_mean(name, scope.known(), sub.span)
+            bound = ((known, scope.find(known)) for known in scope.known())
+            near = [known for known, found in bound if found and found.kind != "declaration"]
+            _, fix = did_you_mean(name, near, sub.span)
             raise fault(
                 "E0315",
                 f"nothing binds the index {name}",
