@@ -140,16 +140,24 @@ def _is_narrow(group: Nested, lanes: Lanes) -> bool:
 
 
 def _read_again(group: Nested, narrow: bool) -> frozenset[str]:
-    """Tensors along rows that the group itself reads back from memory."""
-    made: dict[str, Stage] = {}
+    """Tensors that the group itself reads back from memory.
+
+    A value of one point (not along rows) is known to what follows where it reads that place; a
+    subscript that depends on data does not say so.
+    """
+    made: dict[str, tuple[Stage, int]] = {}
     found: set[str] = set()
-    for phase in group.phases:
+    for number, phase in enumerate(group.phases):
         for stage in phase.stages:
             for e in (e for x in exprs_in_stage(stage) for e in loads_of(x)):
-                earlier = made.get(e.source)
-                if earlier is not None and not (narrow and e.index[0] == earlier.offset):
+                if e.source not in made:
+                    continue
+                earlier, at = made[e.source]
+                passed = at != number and bool(group.phases[at].inner) and not narrow
+                if passed or e.index[0] != earlier.offset:
                     found.add(e.source)
-        made |= {s.target: s for s in phase.stages if s.reduce == "none" and phase.inner}
+            if stage.reduce == "none":
+                made[stage.target] = stage, number
     return frozenset(found)
 
 

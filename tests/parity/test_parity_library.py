@@ -115,12 +115,22 @@ def test_sorting_is_stable(n: int, descending: bool, axis: int, data: st.DataObj
     )
     found = program(x=x.astype(np.float32))
     given_ = torch.tensor(x)
-    order = given_.sort(axis, descending=descending, stable=True).indices
+    order = given_.sort(dim=axis, descending=descending, stable=True).indices
     np.testing.assert_array_equal(found["order"], order.numpy())
     clean = torch.nan_to_num(given_, nan=-1.0)
-    firsts = clean.sort(axis, descending=True, stable=True)
+    firsts = clean.sort(dim=axis, descending=True, stable=True)
     np.testing.assert_array_equal(found["places"], firsts.indices.narrow(axis, 0, k).numpy())
     np.testing.assert_array_equal(found["best"], firsts.values.narrow(axis, 0, k).numpy())
+
+
+def test_the_best_of_one_element_is_read_where_it_lies() -> None:
+    """What is read where the data says must be in memory, in a kernel of one point too."""
+    program = net(
+        "model M {\ninput x: float[1, 1]\nbest, places = top_k(where(isnan(x), -1, x), 1, 0)\n"
+        "output best\noutput places\n}"
+    )
+    for value, best in [(7.0, 7.0), (-3.0, -3.0), (np.nan, -1.0)]:
+        assert program(x=np.full((1, 1), value, np.float32))["best"] == best
 
 
 def test_the_gradient_of_top_k_goes_where_its_elements_came_from() -> None:
