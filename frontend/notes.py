@@ -230,8 +230,15 @@ KEYS: dict[str, Note] = {
     "adapt": Note('adapt = { "pattern" = lora(rank = 8) }', "Layers put round others."),
     "augment": Note("augment = ...", "How training rows are changed before use."),
     "budget": Note("budget = { memory = 1GiB }", "The memory that training may use."),
-    "checkpoint": Note("checkpoint = ...", "When training saves its state."),
-    "early_stop": Note("early_stop = ...", "When training ends before its time."),
+    "checkpoint": Note(
+        "checkpoint = { epochs = 1, keep = 3 }",
+        "How often training is saved (steps, epochs, minutes), and what is kept.",
+    ),
+    "early_stop": Note(
+        "early_stop = { patience = 5, metric = accuracy }",
+        "When training ends before its time; the best weights remain.",
+    ),
+    "ema": Note("ema = 0.999", "Averages of the weights are kept, evaluated and saved."),
     "weights": Note('weights = safetensors("file")', "The weights that training begins with."),
 }
 """The keys of a train block, of this version or a later one."""

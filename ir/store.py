@@ -17,19 +17,19 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnc.ir.files import PREFIX, write_whole
+
 MAGIC = b"NNCSTOR1"
 _HEAD = len(MAGIC) + hashlib.sha256().digest_size
 DEFAULT_LIMIT = 1 << 30
 """Bytes that all entries may take together, where ``NNC_CACHE_SIZE`` does not say otherwise."""
 _STALE_SECONDS = 3600
-_TEMPORARY = ".new-"
 _UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _AMOUNT = re.compile(r"(\d{1,18})\s*(|[kmgt]ib)", re.IGNORECASE)
 _OTHERS_WRITE = 0o022
@@ -148,7 +148,7 @@ def store(kind: str, name: str, payload: bytes) -> None:
     with contextlib.suppress(OSError):
         for part in (path.parent.parent, path.parent):
             part.mkdir(exist_ok=True, mode=0o700)
-        _write_whole(path, data)
+        write_whole(path, data)
         _BOUND.keep(folder, path, len(data), most)
 
 
@@ -243,20 +243,6 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def _files(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
     """Yield the files two folders below ``folder``, as far as they can be looked at."""
     stack = [(str(folder), 0)]
@@ -277,14 +263,14 @@ def _entries(folder: Path) -> list[tuple[int, int, Path]]:
     return sorted(
         (state.st_mtime_ns, state.st_size, Path(entry.path))
         for entry, state in _files(folder)
-        if not entry.name.startswith(_TEMPORARY)
+        if not entry.name.startswith(PREFIX)
     )
 
 
 def _remove_left(folder: Path, older_than: float) -> None:
     """Remove what writers that were killed left behind."""
     for entry, state in _files(folder):
-        if entry.name.startswith(_TEMPORARY) and time.time() - state.st_mtime >= older_than:
+        if entry.name.startswith(PREFIX) and time.time() - state.st_mtime >= older_than:
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)
 

@@ -162,6 +162,7 @@ def check(file: Path, as_json: bool, fix: bool, diff: bool, **source: Any) -> No
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the file's own count.")
 @click.option("--steps", type=click.IntRange(1), help="Instead of the file's own count.")
 @click.option("--seed", type=int, help="Instead of the file's own seed.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
 @JSON
 @reported
 def train(file: Path, as_json: bool, **options: Any) -> None:

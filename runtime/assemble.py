@@ -7,7 +7,7 @@ loop can update all parameters that share a rule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -22,6 +22,7 @@ from nnc.passes.flatten import flatten
 from nnc.passes.split_batch import NotSplittable, Split, split_batch
 from nnc.runtime.batches import add_epoch
 from nnc.runtime.differentiate import expanded, gradients_of
+from nnc.runtime.graphs import add_all, average, rename_leaves
 from nnc.runtime.summary import Summary
 from nnc.runtime.turns import Turn
 
@@ -228,6 +229,12 @@ def _training(out: Assembly, recipe: Recipe, facts: tuple[Size, ...]) -> None:
     reset = _reset(out, recipe)
     if reset is not None:
         out.graphs["reset"] = reset
+    decay = recipe.settings.get("ema")
+    if decay is not None and out.placed:
+        block = out.layout["state:*trainable"]
+        kind = TensorType(block.dtype, block.extents)
+        out.add("state", "*ema", kind, "state")
+        out.graphs["average"] = average(kind, float(decay))
     _accumulation(out)
     add_epoch(out, recipe)
 
@@ -426,22 +433,3 @@ def _accumulation(out: Assembly) -> None:
 def leaf_of(item: Placed) -> Node:
     """Return the leaf that a placed parameter is read through."""
     return build.leaf("state", item.parameter.path, item.parameter.type)
-
-
-def add_all(nodes: Sequence[Node]) -> Node:
-    """Return the sum of scalars."""
-    total = nodes[0]
-    for node in nodes[1:]:
-        total = build.elementwise("add", total, node)
-    return total
-
-
-def rename_leaves(roots: Sequence[Node], names: Mapping[Leaf, Leaf]) -> list[Node]:
-    """Return ``roots`` reading other leaves."""
-    done: dict[Node, Node] = {}
-    for node in postorder(roots):
-        if isinstance(node.op, Leaf) and node.op in names:
-            done[node] = Node(names[node.op], (), node.type, node.span, node.name)
-        else:
-            done[node] = with_inputs(node, tuple(done[i] for i in node.inputs))
-    return [done[root] for root in roots]

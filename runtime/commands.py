@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +18,16 @@ from nnc.runtime.net import Net
 from nnc.runtime.open import compile_with
 from nnc.runtime.open import load as load_built
 from nnc.runtime.report import Display, emit_json, finite, table
+from nnc.runtime.train.checkpoint import Store
 from nnc.runtime.weights import make_folder, write_whole
 
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.json"
 CLASSES_FILE = "classes.json"
 """The text labels of a run's data, by input or target, in the order of their numbers."""
+TABLE_FILE = "history.csv"
+SAVE_MINUTES = 10.0
+"""How often training is saved where the train block does not say."""
 BUILT_SUFFIX = ".nnx"
 
 
@@ -34,9 +40,10 @@ def train(
     epochs: int | None,
     steps: int | None,
     seed: int | None,
+    resume: bool,
     **options: Any,
 ) -> None:
-    """Train, and leave weights and history in the run's folder.
+    """Train, and leave weights, history and a checkpoint in the run's folder.
 
     The result's ``loss`` is that of the trained weights over all training rows; its ``metrics``
     are over the held-out rows, where there are any.
@@ -53,18 +60,26 @@ def train(
         write_whole(folder / CLASSES_FILE, _json(net.splits().classes))
     began = time.perf_counter()
     total = epochs if epochs is not None else net.executor.manifest.settings.get("epochs")
-    with Display(total if steps is None else None) as display:
-        history = net.fit(
-            epochs=epochs,
-            steps=steps,
-            seed=seed,
-            on_epoch=display.on_epoch,
-            on_progress=display.on_progress,
-        )
+    try:
+        with Display(total if steps is None else None) as display:
+            history = net.fit(
+                epochs=epochs,
+                steps=steps,
+                seed=seed,
+                on_epoch=display.on_epoch,
+                on_progress=display.on_progress,
+                checkpoints=folder,
+                resume=resume,
+                minutes=SAVE_MINUTES,
+            )
+    except (KeyboardInterrupt, SystemExit) as ended:
+        _say_stopped(folder, as_json=as_json)
+        raise SystemExit(128 + signal.SIGINT if ended.args == () else ended.args[0]) from None
     seconds = time.perf_counter() - began
     net.save(folder / WEIGHTS_FILE)
     last = history.last
-    trained = net.evaluate(split="train")
+    with net.executor.averaged():
+        trained = net.evaluate(split="train")
     result = {
         "steps": last.steps,
         "loss": total_loss(net, trained),
@@ -74,10 +89,20 @@ def train(
         "out": str(folder),
     }
     write_whole(folder / HISTORY_FILE, _json({"epochs": history.as_data(), **result}))
+    write_whole(folder / TABLE_FILE, history.as_csv().encode())
     if as_json:
         emit_json(result)
     else:
         print(f"{last.steps} steps in {seconds:.2f} s; weights and history in {folder}")
+
+
+def _say_stopped(folder: Path, *, as_json: bool) -> None:
+    """Tell where a training that was asked to end is saved, and how to go on with it."""
+    place = Store(folder).newest()
+    if as_json:
+        emit_json({"stopped": True, "checkpoint": str(place), "out": str(folder)})
+    else:
+        print(f"stopped; saved in {place}\n--resume --out {folder} goes on", file=sys.stderr)
 
 
 def evaluate(
@@ -188,8 +213,16 @@ def _open(file: Path, options: Mapping[str, Any]) -> Net:
 
 
 def weights_file(given: Path) -> Path:
-    """Return the weight file that a path names: itself, or that of a run's folder."""
-    return given / WEIGHTS_FILE if given.is_dir() else given
+    """Return the weight file that a path names: itself, or that of a run or a checkpoint.
+
+    Of a run that has not ended it is the one of its newest checkpoint.
+    """
+    if not given.is_dir():
+        return given
+    if not (given / WEIGHTS_FILE).is_file():
+        newest = Store(given).newest()
+        given = newest if newest is not None else given
+    return given / WEIGHTS_FILE
 
 
 def read_array(path: Path, name: str) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from nnc.ir.expr import Expr
 from nnc.ir.graph import Form, Graph
 from nnc.ir.index import Dim
 from nnc.ir.model import Model, Recipe, Requirement
+from nnc.ir.text import print_graph
 from nnc.passes.lower import LowerOptions, lower
 from nnc.passes.pipeline import optimize
 from nnc.runtime.assemble import Assembly, assemble
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
     from nnc.runtime.manifest import Compiled, Manifest
 
 SEQUENCES: Mapping[str, tuple[str, ...]] = {
-    "step": ("gradient", "update"),
+    "step": ("gradient", "update", "average"),
     "micro": ("gather", "gradient", "record"),
-    "turn": ("gather", "gradient", "update", "record"),
+    "turn": ("gather", "gradient", "update", "average", "record"),
 }
 """Entries that run others, one after the other. ``steps`` repeats ``turn``.
 
 Where steps with names take turns, each has its own of all these (``gradient.critic``, but one
 ``gather``), and ``cycle`` repeats one round of all their turns.
 """
+SHARED = ("gather", "average")
+"""Parts that all steps which take turns have in common."""
+OPTIONAL = {"average"}
+"""Parts that a program may lack."""
 TURN = "turn"
 CYCLE = "round"
 
@@ -41,7 +47,7 @@ def sequences_of(steps: Sequence[Turn]) -> dict[str, tuple[str, ...]]:
     """Return the parts of each entry that runs others, for the steps that take turns."""
 
     def own(part: str, step: Turn) -> str:
-        return part if part == "gather" else step.entry(part)
+        return part if part in SHARED else step.entry(part)
 
     found = {
         step.entry(name): tuple(own(part, step) for part in parts)
@@ -154,7 +160,22 @@ def manifest_of(
         turns=assembly.turns,
         seed=seed,
         settings=plain_settings(recipe.settings) if recipe is not None else {},
+        made_of=made_of(assembly) if assembly.turns else {},
     )
+
+
+def made_of(assembly: Assembly) -> dict[str, str]:
+    """Return digests of what the bits of training depend on, by what a user would call it."""
+    parts = {
+        "the model": ("gradient", "evaluate", "finish"),
+        "the optimizer": ("update", "reset", "average"),
+    }
+    found: dict[str, str] = {}
+    for name, kinds in parts.items():
+        graphs = [g for e, g in assembly.graphs.items() if e.partition(".")[0] in kinds]
+        texts = [repr(assembly.turns), *map(print_graph, graphs)]
+        found[name] = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return found
 
 
 def condition_of(requirement: Requirement) -> Expr:
@@ -166,7 +187,7 @@ def condition_of(requirement: Requirement) -> Expr:
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those settings of a recipe that are plain values."""
-    return {k: v for k, v in settings.items() if isinstance(v, int | float | str | bool)}
+    return {k: v for k, v in settings.items() if isinstance(v, int | float | str | bool | dict)}
 
 
 def used_buffers(steps: Sequence[loops.Step]) -> frozenset[str]:

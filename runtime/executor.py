@@ -16,7 +16,7 @@ from nnc.runtime.errors import UserError
 from nnc.runtime.instance import Bound, Instance
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import address
-from nnc.runtime.names import ROWS, TURNS
+from nnc.runtime.names import AVERAGE, ROWS, TRAINABLE, TURNS
 from nnc.runtime.totals import Totals
 from nnc.runtime.turns import turn_at
 
@@ -186,6 +186,41 @@ class Executor:
                 "the model needs a loss, and the file a train block",
             )
 
+    # weights --------------------------------------------------------------------------------
+
+    def has_average(self) -> bool:
+        """Whether the recipe keeps a moving average of the weights."""
+        return self.instance.has(AVERAGE)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the weights be their moving average, where the recipe keeps one, for a while."""
+        if not self.has_average() or not self.step_count():
+            yield
+            return
+        weights, average = self.instance.tensor(TRAINABLE), self.instance.tensor(AVERAGE)
+        with self.instance.lock:
+            kept = weights.copy()
+            weights[...] = average
+            try:
+                yield
+            finally:
+                weights[...] = kept
+
+    def copy_weights(self) -> dict[str, Array]:
+        """Return copies of all parameters and buffers, by path, as they are evaluated."""
+        with self.averaged():
+            paths = [p.path for p in self.manifest.parameters]
+            return {path: self.instance.tensor(f"state:{path}").copy() for path in paths}
+
+    def put_weights(self, weights: Mapping[str, Array]) -> None:
+        """Set parameters and buffers by path; they must have their shapes."""
+        with self.instance.lock:
+            for path, array in weights.items():
+                self.instance.tensor(f"state:{path}")[...] = array
+                if self.has_average() and self.instance.has_part(path):
+                    self.instance.part(AVERAGE, path)[...] = array
+
     # evaluation -----------------------------------------------------------------------------
 
     def evaluate(self, source: Source, batch: int) -> dict[str, float]:
@@ -322,6 +357,8 @@ class Executor:
             seen += rows
         self._system("row", 0)
         self.instance.run(self.instance.bind(turn.entry("update"), {}))
+        if "average" in self.manifest.entries:
+            self.instance.run(self.instance.bind("average", {}))
 
     def _draw(self, entry: str, batch: int, turns: int) -> None:
         split = self._split

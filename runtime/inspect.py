@@ -18,7 +18,7 @@ from nnc.passes.lower import fused_text
 from nnc.passes.math import expand
 from nnc.passes.pipeline import PIPELINE, optimize
 from nnc.runtime.assemble import Assembly, assemble
-from nnc.runtime.compile import graphs_of, loops_of, repeated, sequences_of
+from nnc.runtime.compile import OPTIONAL, graphs_of, loops_of, repeated, sequences_of
 from nnc.runtime.errors import UserError, nearest
 from nnc.runtime.open import Opened, backend_for, open_file, reading
 from nnc.runtime.report import table
@@ -200,7 +200,7 @@ def _made(assembly: Assembly) -> dict[str, Sequence[str]]:
     found: dict[str, Sequence[str]] = {}
     for name, parts in sequences_of(assembly.turns).items():
         there = tuple(dict.fromkeys(p for p in parts if p in assembly.graphs))
-        if len(there) == len(set(parts)):
+        if set(parts) - set(there) <= OPTIONAL:
             found[repeated(name)] = there
     return found
 

@@ -21,6 +21,7 @@ from nnc.backends.base import (
     VERSION,
     Code,
 )
+from nnc.ir.index import evaluate
 from nnc.ir.loops import Buffer
 from nnc.passes.plan import assign
 from nnc.runtime.arrays import Array
@@ -29,6 +30,7 @@ from nnc.runtime.errors import UserError
 from nnc.runtime.layout import byte_size, divide_state, lay_out
 from nnc.runtime.manifest import Manifest
 from nnc.runtime.memory import Allocator, address, aligned, view
+from nnc.runtime.names import TRAINABLE
 
 MOST_BOUND = 256
 """Entries kept bound; a program called with ever new sizes must not keep outputs for them all."""
@@ -94,6 +96,18 @@ class Instance:
         buffer = self._buffers[name]
         block, start = self._place(buffer)
         return view(block, buffer, {}, start)
+
+    def has_part(self, path: str) -> bool:
+        """Whether the parameter at ``path`` lies in the block of the trainable ones."""
+        return self._buffers[f"state:{path}"].inside == TRAINABLE
+
+    def part(self, block: str, path: str) -> Array:
+        """Return the part that is the parameter's, of a block laid out as the trainable ones."""
+        buffer = self._buffers[f"state:{path}"]
+        shape = tuple(evaluate(extent, {}) for extent in buffer.extents)
+        flat = self.tensor(block)
+        start = evaluate(buffer.offset, {})
+        return flat[start : start + math.prod(shape)].reshape(shape)
 
     def has(self, name: str) -> bool:
         """Whether the program has the state buffer ``name``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnc.backends.base import RECORD_VERSION
@@ -68,6 +68,8 @@ class Manifest:
     turns: tuple[Turn, ...]
     seed: int
     settings: Mapping[str, Any]
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """Digests of what the bits of training depend on."""
     places: tuple[str, ...] = ()
     """File and line of each site."""
 

@@ -8,3 +8,9 @@ ROWS = "data.rows"
 
 TURNS = "turns"
 """A dim: how many steps one call of ``steps`` takes."""
+
+TRAINABLE = "state:*trainable"
+"""A buffer: the block of all trainable parameters."""
+
+AVERAGE = "state:*ema"
+"""A buffer: the moving averages of all trainable parameters, laid out as they are."""

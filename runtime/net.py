@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from nnc.runtime.data.splits import Splits, load
 from nnc.runtime.errors import UserError
 from nnc.runtime.executor import Executor
 from nnc.runtime.manifest import Compiled
-from nnc.runtime.train import EpochEnd, History, Plan, Report, fit
+from nnc.runtime.train import EpochEnd, History, Plan, Report
+from nnc.runtime.train.callbacks import Reports
+from nnc.runtime.train.fitting import Wishes, begin, run
+from nnc.runtime.train.saver import Every
 
 DEFAULT_BATCH = 32
 EVALUATION_ROWS = 1024
@@ -104,6 +107,10 @@ class Net:
         seed: int | None = None,
         on_epoch: EpochEnd | None = None,
         on_progress: Report | None = None,
+        callbacks: Sequence[object] = (),
+        checkpoints: str | Path | None = None,
+        resume: bool = False,
+        minutes: float | None = None,
     ) -> History:
         """Train, and return the history: loss, metrics and seconds of each epoch.
 
@@ -112,6 +119,12 @@ class Net:
         arrays, of which each is one step. Without it, what the file's train block names.
         ``validation``: data likewise, or the share of rows to hold out. Counts that are not given
         are the train block's; training goes on from the present weights.
+
+        ``callbacks``: objects with ``on_step(progress)``, ``on_epoch(epoch)`` or
+        ``on_checkpoint(path)``; one that returns true ends training. ``checkpoints``: the folder of
+        the run, in which training is saved as the train block's ``checkpoint`` says, at its end,
+        on Ctrl-C and where a callback raises; with ``resume`` it goes on from there. ``minutes``:
+        how often to save where the train block does not say.
         """
         self._executor.need_training()
         plan = self._plan(epochs, steps, batch, seed)
@@ -123,8 +136,11 @@ class Net:
         if isinstance(train, Batches) and train.once and (plan.epochs or 1) > 1:
             raise used_up(f"this is {plan.epochs} epochs over a generator")
         check_cut(self._ports(), train.rows, plan.batch)
+        folder = Path(checkpoints) if checkpoints is not None else None
+        reports = Reports(on_progress, on_epoch)
+        wishes = Wishes(folder, resume, Every(minutes=minutes), callbacks, (reports,))
         with self._executor.fitting:
-            return fit(self._executor, train, held, plan, on_progress, on_epoch)
+            return run(begin(self._executor, train, held, plan, wishes))
 
     def _own_splits(self, validation: Given | float | None, seed: int) -> Splits:
         """Return the file's own data, with other rows held out where that is asked for."""
@@ -147,7 +163,9 @@ class Net:
         for name, value in (("epochs", epochs), ("steps", steps), ("batch", size)):
             _check_count(name, value)
         key = self._executor.manifest.seed if seed is None else seed
-        return Plan(size, epochs, steps, key, settings.get("accumulate", 1))
+        stop = settings.get("early_stop") or {}
+        accumulate = settings.get("accumulate", 1)
+        return Plan(size, epochs, steps, key, accumulate, stop.get("patience"))
 
     def evaluate(
         self,
@@ -199,7 +217,7 @@ class Net:
 
     def save(self, path: str | Path) -> None:
         """Write all parameters and buffers to a safetensors file, by path."""
-        weights.save(Path(path), dict(self.params), self._executor.manifest.name)
+        weights.save(Path(path), self._executor.copy_weights(), self._executor.manifest.name)
 
     def load(self, path: str | Path) -> None:
         """Read parameters and buffers that ``save`` wrote; all or, on a fault, none are changed."""
@@ -209,12 +227,11 @@ class Net:
         wanted = {p.path: p.type for p in self._executor.manifest.parameters}
         weights.check(given, wanted, source)
         with self._executor.instance.lock:
-            for path, array in given.items():
-                self.params[path][...] = array
+            self._executor.put_weights(given)
 
     def build(self, path: str | Path) -> None:
         """Write one file (code, manifest, weights) that ``nnc.load`` runs without compiling."""
-        artefact.write(Path(path), self._compiled, dict(self.params), self._machine)
+        artefact.write(Path(path), self._compiled, self._executor.copy_weights(), self._machine)
 
     def adopt(self, given: Mapping[str, Array], source: str) -> None:
         """Take weights that were read elsewhere, checked as ``load`` checks them."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from nnc.ir import files
 from nnc.ir.types import TensorType
 from nnc.runtime.arrays import Array
 from nnc.runtime.errors import UserError, nearest
@@ -30,9 +29,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     make_folder(path.parent)
     try:
-        _write_and_rename(path, data)
+        files.write_whole(path, data)
     except OSError as fault:
-        raise _unwritten(path, fault) from None
+        raise unwritten(path, fault) from None
 
 
 def make_folder(path: Path) -> None:
@@ -40,29 +39,12 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise _unwritten(path, fault) from None
+        raise unwritten(path, fault) from None
 
 
-def _unwritten(path: Path, fault: OSError) -> UserError:
+def unwritten(path: Path, fault: OSError) -> UserError:
+    """Return the error of a file or folder that cannot be written."""
     return UserError("E0634", f"'{path}' cannot be written", (fault.strerror or str(fault),))
-
-
-def _write_and_rename(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load(path: Path) -> dict[str, Array]:

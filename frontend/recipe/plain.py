@@ -36,6 +36,14 @@ def positive(given: Given) -> float:
     return number
 
 
+def share(given: Given) -> float:
+    """Return a number between 0 and 1."""
+    value = given.value()
+    if isinstance(value, Float) and 0 < value.value < 1:
+        return value.value
+    raise given.wrong(value)
+
+
 def precision(given: Given) -> str:
     """Return the name of the type to compute in."""
     value = given.value()
@@ -55,5 +63,6 @@ ROWS = (
     Key("accumulate", COUNT, count),
     Key("seed", "a whole number, at least 0", seed),
     Key("clip_norm", "a number above 0", positive),
+    Key("ema", "a number between 0 and 1", share),
     Key("precision", " or ".join(f'"{p}"' for p in PRECISIONS), precision),
 )

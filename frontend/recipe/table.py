@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nnc.frontend.recipe import data, parameters, plain, steps
+from nnc.frontend.recipe import data, length, parameters, plain, steps
 from nnc.frontend.recipe.keys import Key
 
-KEYS: dict[str, Key] = {
-    row.name: row for row in (*data.ROWS, *parameters.ROWS, *plain.ROWS, *steps.ROWS)
-}
-LATER = ("adapt", "augment", "budget", "checkpoint", "early_stop", "weights")
+_ROWS = (*data.ROWS, *parameters.ROWS, *length.ROWS, *plain.ROWS, *steps.ROWS)
+KEYS: dict[str, Key] = {row.name: row for row in _ROWS}
+LATER = ("adapt", "augment", "budget", "weights")
 """Keys of the language that this version of the compiler does not have."""

@@ -29,6 +29,7 @@ PAGES = (
     "docs/python.md",
     "docs/cli.md",
     "docs/data.md",
+    "docs/training.md",
     "docs/editors.md",
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
