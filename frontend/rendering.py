@@ -7,7 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnc.frontend.diagnostics import Diagnostic
 from nnc.frontend.edits import Fix, applied, by_file
@@ -23,7 +23,8 @@ MOST_CHANGED = 12
 _NARROW = 24
 """A label that has fewer columns than this beside its underline stands below it."""
 _CUT = "..."
-_ENDLESS = re.compile(r"\S{200,}")  # a word of a megabyte is still one word
+_ENDLESS = re.compile(r"\S{2000,}")
+"""No path is as long, nor anything else that one would read."""
 _INK = {
     "error": "1;31", "warning": "1;33", "note": "1;36", "place": "34", "gutter": "34",
     "^": "1;31", "-": "34", "help": "1;36", "removed": "31", "added": "32",
@@ -58,6 +59,7 @@ def render(d: Diagnostic, sources: Mapping[str, Source], *, colour: bool = False
     the order of their lines; related spans elsewhere get an excerpt of their own. A fix is shown
     as the lines that it takes away and those that it puts there.
     """
+    d = _readable(d)
     lines = [_Line(d.severity, f"{d.severity}[{d.code}]: {d.message}")]
     source = sources.get(d.span.file) if d.span else None
     if d.span is not None and source is not None:
@@ -76,6 +78,22 @@ def render(d: Diagnostic, sources: Mapping[str, Source], *, colour: bool = False
     return "\n".join(line.shown(colour) for line in lines)
 
 
+def _readable(d: Diagnostic) -> Diagnostic:
+    """Return a diagnostic whose words, a name of a megabyte among them, are not endless."""
+    return replace(
+        d,
+        message=_short(d.message),
+        label=_short(d.label),
+        related=tuple((span, _short(text)) for span, text in d.related),
+        notes=tuple(map(_short, d.notes)),
+        hint=_short(d.hint) if d.hint is not None else None,
+    )
+
+
+def _short(text: str) -> str:
+    return _ENDLESS.sub(lambda m: f"{m[0][:40]}{_CUT}{m[0][-20:]}", text)
+
+
 def render_all(
     diagnostics: Iterable[Diagnostic], sources: Mapping[str, Source], *, colour: bool = False
 ) -> str:
@@ -91,7 +109,7 @@ def render_all(
 def _wrapped(text: str, indent: int) -> list[str]:
     """Return a text as lines of at most ``WIDTH`` columns; those after the first are indented."""
     rows: list[str] = []
-    for row in _ENDLESS.sub(lambda m: f"{m[0][:40]}{_CUT}{m[0][-20:]}", text).split("\n"):
+    for row in text.split("\n"):
         before = " " * indent if rows else ""
         rows += textwrap.wrap(
             before + row, WIDTH, subsequent_indent=" " * indent, break_long_words=False,
