@@ -106,7 +106,7 @@ def text_at(body: str, d: Diagnostic) -> str:
         ("y = x(3)", "E0218", "x"),
         ("y = x |> scaled", "E0218", "scaled"),
         ("y = grad(x, x)", "E0234", "x"),
-        ("y = whole(x)", "E0220", "whole(x)"),
+        ("y = check_gradient(x)", "E0220", "check_gradient(x)"),
         ("y = copy(x)", "E0202", "x"),
         ("y = x[:, 4]", "E0223", "4"),
         ("y = x[:, -2]", "E0223", "-2"),
