@@ -285,9 +285,8 @@ class _Entry:
         """The steps of one region."""
         inner = replace(work, steps=[])
         needed = needed | self._placed()
-        count = sum(isinstance(item, Region) for item in region.items)
         within = [item for item in region.items if isinstance(item, Region)]
-        for run in range(count + 1):
+        for run in range(len(within) + 1):
             fused = runs.get((id(region), run))
             for group in fused.groups if fused is not None else ():
                 kept = self._kept(group, readers, needed)
@@ -295,7 +294,7 @@ class _Entry:
                     if region.loop is None:
                         pointwise |= set(pointwise_pairs(nested))
                     self.program.known.schedule(tidy_axes(nested), inner, schedule)
-            if run < count:
+            if run < len(within):
                 self._loop(within[run], inner, runs, readers, needed, pointwise)
         return inner.steps
 

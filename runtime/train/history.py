@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of a history. ``statistics`` are those that were asked for, by name."""
+    """One line of a history."""
 
     epoch: int
     steps: int
@@ -21,7 +21,6 @@ class Epoch:
     losses: Mapping[str, float]
     metrics: Mapping[str, float]
     seconds: float
-    statistics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,7 +60,6 @@ def flat(epoch: Epoch) -> dict[str, float]:
     if len(epoch.losses) > 1:
         row |= {f"loss.{name}": value for name, value in epoch.losses.items()}
     row |= {f"held_out.{name}": value for name, value in epoch.metrics.items()}
-    row |= epoch.statistics
     return {**row, "seconds": epoch.seconds}
 
 
@@ -87,7 +85,7 @@ def decode(lines: Sequence[Mapping[str, Any]]) -> list[Epoch]:
     return [
         Epoch(
             int(d["epoch"]), int(d["steps"]), float(d["loss"]), numbers(d["losses"]),
-            numbers(d["metrics"]), float(d["seconds"]), numbers(d["statistics"]),
+            numbers(d["metrics"]), float(d["seconds"]),
         )
         for d in lines
     ]  # fmt: skip

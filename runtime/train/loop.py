@@ -127,8 +127,6 @@ class Training:
     plan: Plan
     observers: Sequence[Observer] = ()
     saver: Keeper | None = None
-    watch: Observer | None = None
-    """Who looks for losses that are no numbers, before anything is told or saved."""
     best: Best | None = None
     """The figure by which early stopping goes, if it does."""
     best_weights: dict[str, Array] = field(default_factory=dict)
@@ -203,8 +201,6 @@ class Training:
         at.steps, at.done, at.rows = at.steps + steps, at.done + steps, at.rows + rows
         loss = sum(self.executor.losses().values())
         progress = Progress(at.epoch + 1, self.plan.epochs, at.done, count, loss, at.steps)
-        if self.watch is not None:
-            self.watch.on_run(self, progress)
         self._tell(lambda o: o.on_run(self, progress))
         if self.saver is not None:
             self.saver.on_run(self, progress)
@@ -228,7 +224,7 @@ class Training:
 
     def _bounds(self) -> list[int]:
         """Return how many steps the plan and each observer allow at once."""
-        asked = [o for o in (self.watch, self.saver, *self.observers) if o is not None]
+        asked = [o for o in (self.saver, *self.observers) if o is not None]
         found = (self._limit(), *(o.until(self) for o in asked))
         return [max(n, 1) for n in found if n is not None]
 

@@ -60,9 +60,7 @@ class StopAt:
 def everything(net: nnc.Net, history: nnc.History) -> dict[str, bytes]:
     """All bits that training leaves: parameters, slots, counters, averages, history."""
     found = {**state.parameters(net.executor), **state.rest(net.executor)}
-    lines = [
-        repr((e.epoch, e.steps, e.loss, e.losses, e.metrics, e.statistics)) for e in history.epochs
-    ]
+    lines = [repr((e.epoch, e.steps, e.loss, e.losses, e.metrics)) for e in history.epochs]
     return {n: a.tobytes() for n, a in found.items()} | {"history": "\n".join(lines).encode()}
 
 
