@@ -22,7 +22,7 @@ from nnc.runtime.errors import UserError
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(nn|python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITHOUT = {
-    "E0003": "told where the language server is tested",
+    "E0003": "told in tests/end_to_end/test_command_faults.py",
     "E0107": "only generated programs are so deep",
     "E0130": "only generated programs are so long",
     "E0502": "told where autodiff is tested",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -305,3 +306,26 @@ def test_a_requirement_that_the_data_does_not_meet(place: Path) -> None:
     np.save("x.npy", np.zeros((4, 2)))
     message = expect("E0609", "predict", "m.nn", "--input", "x=x.npy")
     assert "a window of three" in message
+
+
+@pytest.mark.parametrize("package", ["pygls", "lsprotocol"])
+def test_a_missing_extra_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nnc.runtime.language_server", raising=False)
+    for name in [m for m in sys.modules if m.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Without(package), *sys.meta_path])
+    result = CliRunner().invoke(main, ["lsp"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "E0003" in result.output
+    assert f"{package} is missing" in result.output
+
+
+class Without:
+    """Finds no module of one package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.package)
